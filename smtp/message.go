@@ -1,0 +1,95 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// Envelope is what is known of a transaction before its content.
+type Envelope struct {
+	ID      string     // of the transaction, made at MAIL by NewID; stands in logs, replies and the journal
+	Account string     // whose login or network this is; never empty when a Handler sees it
+	From    string     // reverse-path, validated and re-quoted, "" for <>
+	UTF8    bool       // SMTPUTF8 (RFC 6531)
+	Body    string     // "7BIT" or "8BITMIME" (RFC 6152)
+	Size    int64      // declared by SIZE, 0 if not (RFC 1870)
+	Return  string     // DSN RET: "", "FULL" or "HDRS" (RFC 3461)
+	EnvID   string     // DSN ENVID, decoded, "" if none
+	Peer    netip.Addr // the client
+	Helo    string     // the name it gave
+	TLS     bool       // the transaction came over TLS
+	Auth    bool       // the account came by AUTH, not by network
+}
+
+// Recipient is one forward-path with its DSN parameters (RFC 3461).
+type Recipient struct {
+	Address string   // validated and re-quoted: fit to stand between < and > on the wire
+	Notify  []string // NEVER, or any of SUCCESS, FAILURE, DELAY; empty if not given
+	ORcpt   string   // "rfc822;a@b", decoded, "" if none
+}
+
+// Message is a whole transaction. Data has CRLF line ends only, no dot-stuffing, and ends in CRLF.
+type Message struct {
+	Envelope
+	To   []Recipient
+	Data []byte
+}
+
+// Handler is what the door asks. Every call has a deadline in ctx and may block that connection only.
+// A Handler never returns an internal error's text.
+type Handler interface {
+	// Recipient answers RCPT TO. Positive: the recipient is taken into the transaction.
+	Recipient(ctx context.Context, e Envelope, to string) Reply
+	// Message answers the end of DATA, for all recipients that were taken. It does not keep m.Data.
+	Message(ctx context.Context, m Message) Reply
+}
+
+// Sender hands a message to an upstream. A Reply is the upstream's own final answer, at whatever command it came
+// (a greeting, MAIL, RCPT, DATA or the final dot), or one of ours where the message cannot be sent to it as it is
+// (NoSMTPUTF8). An error means that it gave no answer; errors.Is(err, ErrInDoubt) that it may have the message.
+type Sender interface {
+	Send(ctx context.Context, m Message) (Reply, error)
+}
+
+// ErrInDoubt: the connection broke after the final dot and before its answer (RFC 5321 section 4.5.3.2.6, RFC 1047).
+var ErrInDoubt = errors.New("answer lost after the final dot: the message may have been delivered")
+
+// Copy is one message to one recipient that the gateway has promised to deliver or to report.
+type Copy struct {
+	ID       string    // unique; "queued as ID"
+	Message  Message   // as the client gave it, To holding the one recipient
+	Upstream string    // name of the upstream it goes to
+	Note     []byte    // what the relay needs to decide again; opaque to everyone else
+	Accepted time.Time // when the client got its 250
+	Attempts int       // made so far
+	Due      time.Time // of the next attempt
+	Last     string    // the last answer or error, for people
+}
+
+// Fate is how an attempt to deliver one copy ended.
+type Fate int
+
+// The fates. Sent, Failed and Blocked are final; the others leave the copy with the gateway.
+const (
+	Sent     Fate = iota // the upstream took it: Reply is its own
+	Failed               // refused for good: Reply is the upstream's or ours
+	Blocked              // the decision forbids it: Reply says which rule
+	Deferred             // no final answer: Reply is its 4yz, or says that there was none
+	InDoubt              // the answer was lost after the final dot
+)
+
+// String is the word of the journal.
+func (f Fate) String() string {
+	return [...]string{"sent", "failed", "blocked", "deferred", "in doubt"}[f]
+}
+
+// Final tells whether nothing more is to be done for the copy but to report it.
+func (f Fate) Final() bool { return f <= Blocked }
+
+// Outcome is the result of one attempt for one copy.
+type Outcome struct {
+	Fate  Fate
+	Reply Reply
+}
