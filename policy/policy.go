@@ -111,8 +111,8 @@ type Dated[T any] struct {
 
 // Contact is what is known of one e-mail address: facts of the address itself, relations to senders, consents.
 type Contact struct {
-	Address          string              `json:"address"` // normalised
-	Country          Dated[string]       `json:"country,omitzero"`
+	Address          string              `json:"address"`          // normalised
+	Country          Dated[[]string]     `json:"country,omitzero"` // ISO 3166-1 alpha-2; several where sources of one day disagree
 	AddressKind      Dated[Kind]         `json:"address_kind,omitzero"`
 	SubscriberType   Dated[string]       `json:"subscriber_type,omitzero"`   // corporate | individual
 	AddressPublished Dated[string]       `json:"address_published,omitzero"` // yes | no
@@ -123,8 +123,7 @@ type Contact struct {
 
 // Relation is what connects a contact with one sender.
 type Relation struct {
-	CollectedBy      Dated[string]   `json:"collected_by,omitzero"` // a sender id, or any other entity's name
-	CollectedAt      time.Time       `json:"collected_at,omitzero"`
+	CollectedBy      Dated[string]   `json:"collected_by,omitzero"` // a sender id, or any other entity's name; At: collected_at
 	Source           Dated[string]   `json:"source,omitzero"`
 	Relationship     Dated[string]   `json:"relationship,omitzero"` // none | inquiry | negotiation | sale
 	Products         Dated[[]string] `json:"products,omitzero"`

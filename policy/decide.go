@@ -1,0 +1,182 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Decide answers whether the message may be sent to the recipient. All checks are reported in the order of the law's
+// weight; the first that fails names the decision: opt-out, sender in order, then for every signalled country and
+// every party the address may have come from: country, regime, legal basis.
+func (r *Rules) Decide(q Question) Decision {
+	d := Decision{Recipient: q.Recipient, Rules: r.Version, Enforced: true, SoftOptIn: "not_permitted", LegalBasis: "none"}
+	address, err := Normalise(q.Recipient)
+	if err != nil { // the door refuses these; never decide on an address that cannot be keyed
+		d.fail(Check{Code: CodeConsentMissing, Text: err.Error()})
+		d.finish(&q)
+		return d
+	}
+	at := strings.LastIndexByte(address, '@')
+	local, domain := address[:at], address[at+1:]
+	sender := q.Account.Sender
+	rel := q.Facts.Contact.Relations[sender.ID]
+	d.AddressKind = r.kindOf(&q.Facts.Contact, local, domain)
+	d.Party = partyOf(rel, sender.ID)
+
+	d.add(checkOptOut(&q))
+	d.add(checkSender(sender))
+	if q.FromDomains != nil {
+		d.add(checkFrom(sender, q.FromDomains))
+	}
+	found := signals(&q, domain)
+	d.Country = found[0]
+	first := true
+	for _, country := range found {
+		for _, party := range d.Party.rows() {
+			v := r.judge(&q, country, party, d.AddressKind, rel)
+			failed := d.Code == "" && v.failed()
+			for _, c := range v.checks {
+				d.add(c)
+			}
+			// The answer shows the first judgement, or the one that names the block, or the strictest that allows.
+			if first || failed || d.Code == "" && regimeRank(v.rule.Regime) > regimeRank(d.Regime) {
+				d.Country, d.Regime, d.Law = country, v.rule.Regime, v.rule.Law
+				d.SoftOptIn, d.LegalBasis = v.soft, v.basis
+				d.Grounds = v.grounds
+				first = false
+			}
+		}
+	}
+	d.Grounds.Language = q.Facts.Contact.Language.Value
+	d.Grounds.Source = rel.Source.Value
+	if d.Party == Third {
+		d.Grounds.CollectedBy = rel.CollectedBy.Value
+	}
+	d.finish(&q)
+	return d
+}
+
+func regimeRank(r Regime) int { return slices.Index([]Regime{OptOutRegime, OptIn, DoubleOptIn}, r) }
+
+// rows are the parties whose rules must pass.
+func (p Party) rows() []Party {
+	if p == Unknown {
+		return []Party{First, Third}
+	}
+	return []Party{p}
+}
+
+func (d *Decision) add(c Check) {
+	if !c.Passed {
+		d.fail(c)
+		return
+	}
+	d.Checks = append(d.Checks, c)
+}
+
+func (d *Decision) fail(c Check) {
+	c.Passed = false
+	d.Checks = append(d.Checks, c)
+	if d.Code == "" {
+		d.Code, d.Text = c.Code, c.Text
+	}
+}
+
+// finish draws the conclusion from the checks.
+func (d *Decision) finish(q *Question) {
+	d.Action = Allow
+	if d.Code != "" {
+		d.Action = Block
+	}
+	d.Enforced = !q.Account.Observe || d.Action == Block && !observable(d.Code)
+	if d.Action == Allow {
+		d.Text = fmt.Sprintf("allowed: %s, legal basis: %s", regimeText(d), strings.ReplaceAll(d.LegalBasis, "_", " "))
+	}
+	d.Notices = dueNotices(d, q)
+}
+
+func regimeText(d *Decision) string {
+	place := d.Country.Code
+	if place == "" {
+		place = "an unknown country"
+	}
+	switch {
+	case d.Grounds.SoftOptIn:
+		return fmt.Sprintf("soft opt-in in %s", place)
+	case d.Regime == OptOutRegime:
+		return fmt.Sprintf("opt-out regime in %s", place)
+	}
+	return fmt.Sprintf("consent given, as %s asks", place)
+}
+
+// observable tells whether an account with enforcement: observe only reports the code.
+func observable(code string) bool {
+	family, _, _ := strings.Cut(code, ".")
+	return family == "country" || family == "consent" || family == "softoptin" || family == "basis"
+}
+
+// checkOptOut: an objection always wins (GDPR Art. 21(3)).
+func checkOptOut(q *Question) Check {
+	const right = "GDPR Art. 21(2), (3); Directive 2002/58/EC Art. 13(2); B2B guide, glossary: Opt-Out"
+	sender := q.Account.Sender.ID
+	worst := ""
+	for _, o := range q.Facts.OptOuts {
+		code := ""
+		switch {
+		case o.Scope == ScopeAll:
+			code = CodeOptOutAll
+		case o.Sender != sender:
+		case o.Scope == ScopeSender:
+			code = CodeOptOutSender
+		case o.Topic == q.Topic || q.Topic == "": // mail without a topic may be about any
+			code = CodeOptOutTopic
+		}
+		if code != "" && (worst == "" || code < worst) { // all, sender, topic: alphabetical by luck
+			worst = code
+		}
+	}
+	switch worst {
+	case CodeOptOutAll:
+		return Check{worst, false, "the recipient opted out of all marketing mail", right}
+	case CodeOptOutSender:
+		return Check{worst, false, fmt.Sprintf("the recipient opted out of all marketing mail of %s", q.Account.Sender.Name), right}
+	case CodeOptOutTopic:
+		return Check{worst, false, "the recipient opted out of this topic", right}
+	}
+	return Check{"optout", true, "no opt-out on record", right}
+}
+
+func checkSender(s *Sender) Check {
+	const duty = "Directive 2002/58/EC Art. 13(4); 15 USC 7704(a)(5)(A)(iii); CASL s. 6(2)"
+	switch {
+	case strings.TrimSpace(s.Name) == "":
+		return Check{CodeSenderIncompl, false, fmt.Sprintf("sender %s has no name: set senders.name", s.ID), duty}
+	case strings.TrimSpace(s.PostalAddress) == "":
+		return Check{CodeSenderIncompl, false, fmt.Sprintf("sender %s has no postal address: set senders.postal_address", s.ID), duty}
+	}
+	return Check{"sender.complete", true, "the sender's name and postal address are known", duty}
+}
+
+func checkFrom(s *Sender, domains []string) Check {
+	const duty = "15 USC 7704(a)(1); Directive 2002/58/EC Art. 13(4)"
+	for _, d := range domains {
+		if !s.Owns(d) {
+			return Check{CodeSenderDomain, false, fmt.Sprintf("From: domain %s is not one of sender %s", d, s.ID), duty}
+		}
+	}
+	if len(domains) == 0 {
+		return Check{CodeSenderDomain, false, "the message has no From: address", duty}
+	}
+	return Check{"sender.from", true, "the From: domain belongs to the sender", duty}
+}
+
+// Owns tells whether a normalised domain is the sender's, or a subdomain of one that is.
+func (s *Sender) Owns(domain string) bool {
+	for _, own := range s.Domains {
+		if own == "*" || domain == own || strings.HasSuffix(domain, "."+own) {
+			return true
+		}
+	}
+	return false
+}

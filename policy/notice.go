@@ -1,0 +1,32 @@
+package policy
+
+// The notices that a message may have to carry.
+const (
+	NoticeIdentity    = "identity"    // who markets: Directive 2002/58/EC Art. 13(4)
+	NoticeLabel       = "label"       // that it is advertising: Directive 2000/31/EC Art. 6(a)
+	NoticeReason      = "reason"      // why the recipient gets it: GDPR Art. 13, 14
+	NoticeObjection   = "objection"   // the right to object, apart from the rest: GDPR Art. 21(4)
+	NoticeArt14       = "art14"       // where the data came from: GDPR Art. 14
+	NoticeUnsubscribe = "unsubscribe" // the opt-out: Directive 2002/58/EC Art. 13(2), (4)
+	NoticeCountry     = "country"     // what one country asks beyond that
+)
+
+// dueNotices are the notices the message must carry if it is sent, blocked or not (an observed block is sent).
+func dueNotices(d *Decision, q *Question) []string {
+	personal := d.AddressKind != Generic && (d.Country.Code == "" || gdprCountries[d.Country.Code] || gdprCountries[q.Account.Sender.Country])
+	due := []string{NoticeIdentity, NoticeLabel, NoticeReason}
+	if personal || d.SoftOptIn == "met" {
+		due = append(due, NoticeObjection)
+	}
+	if personal && d.Party != First && d.Grounds.Consent == nil {
+		due = append(due, NoticeArt14)
+	}
+	due = append(due, NoticeUnsubscribe)
+	switch consented := d.Grounds.Consent != nil; {
+	case d.Country.Code == "CZ", // Act 480/2004 s. 7(4)(a): marked as a commercial communication
+		d.Country.Code == "BG" && !consented,          // E-Commerce Act Art. 6(1): marked as unsolicited
+		d.Country.Code == "DE" && d.Grounds.SoftOptIn: // UWG s. 7(3) no. 4: the base-rate sentence
+		due = append(due, NoticeCountry)
+	}
+	return due
+}
