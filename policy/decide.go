@@ -22,7 +22,7 @@ func (r *Rules) Decide(q Question) Decision {
 	sender := q.Account.Sender
 	rel := q.Facts.Contact.Relations[sender.ID]
 	d.AddressKind = r.kindOf(&q.Facts.Contact, local, domain)
-	d.Party = partyOf(rel, sender.ID)
+	d.Party = partyOf(rel, sender)
 
 	d.add(checkOptOut(&q))
 	d.add(checkSender(sender))

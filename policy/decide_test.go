@@ -102,6 +102,11 @@ func TestDecide(t *testing.T) {
 			q.assessed()
 			q.relate(func(r *Relation) { r.CollectedBy.Value = "Acme GmbH" })
 		}, "softoptin.entity"},
+		{"customer, the collector's name instead of its id", func(q *Question) {
+			q.customer()
+			q.assessed()
+			q.relate(func(r *Relation) { r.CollectedBy.Value = "ACME Ltd" })
+		}, ""},
 		{"customer, collector unknown", func(q *Question) {
 			q.customer()
 			q.assessed()

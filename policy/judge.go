@@ -122,7 +122,7 @@ func (r *Rules) softOptIn(q *Question, rule Rule, kind Kind, rel Relation) strin
 	switch {
 	case !rule.SoftOptIn && !(rule.Party == Third && r.softPermitted(rule.Code, kind)):
 		return CodeSoftNotAllowed
-	case rule.Party != First || rel.CollectedBy.Value != q.Account.Sender.ID:
+	case rule.Party != First || !q.Account.Sender.is(rel.CollectedBy.Value):
 		return CodeSoftEntity
 	case relationship != "sale" && relationship != "negotiation":
 		return CodeSoftOrigin

@@ -37,12 +37,17 @@ func (r *Rules) kindOf(c *Contact, local, domain string) Kind {
 }
 
 // partyOf tells who collected the address, as seen by the sender.
-func partyOf(rel Relation, sender string) Party {
-	switch rel.CollectedBy.Value {
-	case "":
+func partyOf(rel Relation, sender *Sender) Party {
+	switch collector := rel.CollectedBy.Value; {
+	case collector == "":
 		return Unknown
-	case sender:
+	case sender.is(collector):
 		return First
 	}
 	return Third
+}
+
+// is tells whether a collector is this legal entity, named by its id or its name.
+func (s *Sender) is(collector string) bool {
+	return collector == s.ID || strings.EqualFold(collector, s.Name)
 }

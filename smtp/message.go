@@ -21,6 +21,7 @@ type Envelope struct {
 	Helo    string     // the name it gave
 	TLS     bool       // the transaction came over TLS
 	Auth    bool       // the account came by AUTH, not by network
+	Taken   int        // recipients taken into the transaction so far
 }
 
 // Recipient is one forward-path with its DSN parameters (RFC 3461).
