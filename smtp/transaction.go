@@ -1,0 +1,254 @@
+package smtp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// rcptGroup is how many RCPTs go out before their answers are read: many more, and both sides could block writing
+// (RFC 2920 section 3.1).
+const rcptGroup = 50
+
+// bodyPiece is the most of a content that is written at once; each piece has its own deadline.
+const bodyPiece = 64 << 10
+
+var errHeard = errors.New("answered before its end")
+
+// transaction is one message on one connection: MAIL, RCPT, DATA and the content.
+type transaction struct {
+	link   *link
+	m      Message
+	stale  bool        // the kept connection died, or was being closed, before MAIL was answered
+	beyond atomic.Bool // the final dot is being written: the message may arrive
+	heard  atomic.Bool // the answer came: nothing more is to be written
+}
+
+// step is one command of the envelope.
+type step struct {
+	name, line string
+}
+
+// run returns the upstream's answer, or ours where its extensions do not allow the message.
+func (t *transaction) run() (Reply, error) {
+	params, refusal, ok := t.link.parameters(t.m)
+	if !ok {
+		return refusal, nil
+	}
+	if refusal, err := t.envelope(params); err != nil || refusal.Code != 0 {
+		return refusal, err
+	}
+	return t.content()
+}
+
+// envelope goes as far as 354. A Reply that is not zero is the first refusal; then nothing is left to be done.
+func (t *transaction) envelope(p parameters) (Reply, error) {
+	for _, group := range t.groups(p) {
+		for _, s := range group {
+			t.link.out = append(append(t.link.out, s.line...), "\r\n"...)
+		}
+		if err := t.link.flush(); err != nil {
+			t.stale = t.link.reused && (group[0].name == "RSET" || group[0].name == "MAIL")
+			return Reply{}, fmt.Errorf("%s: %w", group[0].name, err)
+		}
+		if refusal, err := t.answers(group); err != nil || refusal.Code != 0 {
+			t.link.dirty = true
+			return refusal, err
+		}
+	}
+	t.link.dirty = false
+	return Reply{}, nil
+}
+
+// groups are the commands that are sent together. One recipient: all of them (RFC 2920). Several: DATA waits until
+// all were taken, else those that were taken would get an empty message.
+func (t *transaction) groups(p parameters) [][]step {
+	steps := []step{{"MAIL", "MAIL FROM:<" + t.m.From + ">" + p.mail}}
+	if t.link.dirty {
+		steps = append([]step{{"RSET", "RSET"}}, steps...)
+	}
+	for i, to := range t.m.To {
+		steps = append(steps, step{"RCPT", "RCPT TO:<" + to.Address + ">" + p.rcpt[i]})
+	}
+	data := step{"DATA", "DATA"}
+	if !t.link.offered("PIPELINING") {
+		var groups [][]step
+		for _, s := range append(steps, data) {
+			groups = append(groups, []step{s})
+		}
+		return groups
+	}
+	if len(t.m.To) == 1 {
+		return [][]step{append(steps, data)}
+	}
+	var groups [][]step
+	for len(steps) > rcptGroup {
+		groups, steps = append(groups, steps[:rcptGroup]), steps[rcptGroup:]
+	}
+	return append(groups, steps, []step{data})
+}
+
+// answers reads the answers to a group, all of them, so that the connection stays in step.
+func (t *transaction) answers(group []step) (refusal Reply, err error) {
+	mailTaken, open := true, false
+	for _, s := range group {
+		reply, err := t.link.read(s.name)
+		first := s.name == "RSET" || s.name == "MAIL"
+		if err != nil || reply.Code == 421 {
+			t.link.broken = true
+			t.stale = first && t.link.reused
+			if refusal.Code != 0 || err != nil {
+				return refusal, unlessAnswered(refusal, err)
+			}
+			return reply, nil
+		}
+		switch {
+		case s.name == "RSET" && !reply.Positive():
+			t.link.broken, t.stale = true, true
+			return Reply{}, fmt.Errorf("RSET was answered %d", reply.Code)
+		case s.name == "DATA" && reply.Code/100 == 3:
+			open = true
+		case s.name != "DATA" && reply.Positive():
+		case reply.Temporary() || reply.Permanent():
+			if refusal.Code == 0 {
+				refusal = reply
+			}
+			mailTaken = mailTaken && s.name != "MAIL"
+		default:
+			t.link.broken = true
+			return refusal, unlessAnswered(refusal, fmt.Errorf("%s was answered %d", s.name, reply.Code))
+		}
+	}
+	if open && refusal.Code != 0 {
+		t.abandon(mailTaken)
+	}
+	return refusal, nil
+}
+
+// unlessAnswered drops an error that came after the message was refused: the refusal is the answer.
+func unlessAnswered(refusal Reply, err error) error {
+	if refusal.Code != 0 {
+		return nil
+	}
+	return err
+}
+
+// abandon ends a DATA that was opened although the only recipient was refused, by an empty message
+// (RFC 2920 section 3.1). Where MAIL was refused the server makes no sense, and might deliver it: the connection goes.
+func (t *transaction) abandon(mailTaken bool) {
+	if !mailTaken {
+		t.link.broken = true
+		return
+	}
+	if reply, err := t.link.command("the empty message", "."); err != nil || reply.Code == 421 {
+		t.link.broken = true
+	}
+}
+
+// content sends the message and returns the answer to its final dot. It listens while it writes: a server may refuse
+// a message in the middle of it and close (552, 421).
+func (t *transaction) content() (Reply, error) {
+	l := t.link
+	l.conn.SetReadDeadline(time.Time{}) // set when the writing ends, which has deadlines of its own
+	written := make(chan error, 1)
+	go func() {
+		err := t.write(t.m.Data)
+		wait := l.up.answer
+		if err != nil {
+			wait = l.up.farewell
+		}
+		l.conn.SetReadDeadline(time.Now().Add(wait))
+		written <- err
+	}()
+	reply, err := readAnswer(l.in)
+	var unfinished error
+	early := false
+	select {
+	case unfinished = <-written:
+	default:
+		early = true
+		t.heard.Store(true)
+		l.conn.SetWriteDeadline(time.Now()) // stops a write that is under way, not one that ended
+		unfinished = <-written
+	}
+	if err == nil && !reply.Positive() && !reply.Temporary() && !reply.Permanent() {
+		err = fmt.Errorf("%w: %d after the message", errGarbage, reply.Code)
+	}
+	switch {
+	case unfinished == nil && err != nil:
+		return Reply{}, fmt.Errorf("%w: %w", ErrInDoubt, err)
+	case unfinished != nil && early && err != nil:
+		return Reply{}, fmt.Errorf("in the middle of the message: %w", err)
+	case unfinished != nil && (err != nil || reply.Positive()):
+		return Reply{}, fmt.Errorf("in the middle of the message: %w", unfinished)
+	}
+	// A refusal before the end may be followed by a second one: the connection is not to be trusted.
+	if unfinished != nil || early && !reply.Positive() || reply.Code == 421 {
+		l.broken = true
+	}
+	return reply, nil
+}
+
+// write sends the content with its dots doubled (RFC 5321 section 4.5.2) and the final dot in the last piece. When it
+// returns nil all of it was handed to the connection.
+func (t *transaction) write(data []byte) error {
+	l := t.link
+	if cap(l.out) < bodyPiece {
+		l.out = make([]byte, 0, bodyPiece)
+	}
+	add := func(b []byte) error {
+		const room = bodyPiece - len("\r\n.\r\n")
+		for len(b) > 0 {
+			if len(l.out) >= room {
+				if err := t.flush(); err != nil {
+					return err
+				}
+			}
+			n := min(room-len(l.out), len(b))
+			l.out = append(l.out, b[:n]...)
+			b = b[n:]
+		}
+		return nil
+	}
+	rest := data
+	if bytes.HasPrefix(rest, []byte(".")) {
+		l.out = append(l.out, '.')
+	}
+	for {
+		i := bytes.Index(rest, []byte("\r\n."))
+		if i < 0 {
+			break
+		}
+		if err := add(rest[:i+3]); err != nil {
+			return err
+		}
+		if err := add([]byte(".")); err != nil {
+			return err
+		}
+		rest = rest[i+3:]
+	}
+	if err := add(rest); err != nil {
+		return err
+	}
+	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\r\n")) {
+		l.out = append(l.out, "\r\n"...)
+	}
+	l.out = append(l.out, ".\r\n"...)
+	t.beyond.Store(true)
+	return t.flush()
+}
+
+// flush writes a piece of the content, unless the answer came already. The deadline is set first: either this sees
+// that the answer was heard, or whoever heard it sets the later deadline.
+func (t *transaction) flush() error {
+	l := t.link
+	l.conn.SetWriteDeadline(time.Now().Add(l.up.config.Timeout))
+	if t.heard.Load() {
+		return errHeard
+	}
+	_, err := l.conn.Write(l.out)
+	l.out = l.out[:0]
+	return err
+}

@@ -1,0 +1,204 @@
+package smtp
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+)
+
+// Security says how a connection to an upstream is protected.
+type Security string
+
+// The securities; the last two verify the certificate against the upstream's name.
+const (
+	Plain    Security = "none"
+	StartTLS Security = "starttls" // required, RFC 3207
+	Implicit Security = "tls"      // RFC 8314
+)
+
+// UpstreamConfig describes the SMTP server that mail is handed to.
+type UpstreamConfig struct {
+	Name        string // as in the configuration; stands in errors
+	Address     string // host:port
+	Security    Security
+	Username    string // "": no login
+	Password    string
+	Hostname    string         // the gateway's name, for EHLO
+	Connections int            // at most that many at once; 0: 20
+	Rate        float64        // messages per second; 0: no limit
+	Timeout     time.Duration  // to connect, and for each command; 0: 60 s
+	Idle        time.Duration  // an unused connection is closed after it; 0: 30 s
+	RootCAs     *x509.CertPool // nil: the system's
+}
+
+// ErrWithdrawn, as the cause of a context's end, stops a transaction only while the message cannot have arrived yet:
+// once its final dot was written the answer is waited for. Any other end of a context stops it at any point.
+var ErrWithdrawn = errors.New("withdrawn")
+
+// errClosed: Send after Close.
+var errClosed = errors.New("closed")
+
+// answerTimeout is how long the answer to the final dot may take (RFC 5321 section 4.5.3.2.6); farewell is how long a
+// server that stopped reading in the middle of a message is listened to for its reason.
+const (
+	answerTimeout = 10 * time.Minute
+	farewell      = 5 * time.Second
+)
+
+// Upstream sends messages to one server over a bounded set of connections, which it keeps and uses again.
+// It is safe for concurrent use.
+type Upstream struct {
+	config UpstreamConfig
+	tls    *tls.Config
+	pool   *pool
+	rate   rateLimit
+
+	answer, farewell time.Duration // above; shorter in tests
+}
+
+var _ Sender = (*Upstream)(nil)
+
+// NewUpstream checks the configuration; it does not connect.
+func NewUpstream(c UpstreamConfig) (*Upstream, error) {
+	host, port, err := net.SplitHostPort(c.Address)
+	if err != nil || host == "" || port == "" {
+		return nil, fmt.Errorf("upstream %s: address %q is not host:port", c.Name, c.Address)
+	}
+	switch c.Security {
+	case Plain, StartTLS, Implicit:
+	default:
+		return nil, fmt.Errorf("upstream %s: security %q is none of none, starttls, tls", c.Name, c.Security)
+	}
+	if c.Username != "" && c.Security == Plain && !loopbackName(host) {
+		return nil, fmt.Errorf("upstream %s: credentials are sent over TLS only, except to loopback", c.Name)
+	}
+	if strings.ContainsRune(c.Username+c.Password, 0) {
+		return nil, fmt.Errorf("upstream %s: credentials contain a NUL", c.Name) // RFC 4616 section 2
+	}
+	if c.Hostname == "" || strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, fmt.Errorf("upstream %s: %q is no host name for EHLO", c.Name, c.Hostname)
+	}
+	if c.Connections < 0 || c.Rate < 0 || c.Timeout < 0 || c.Idle < 0 {
+		return nil, fmt.Errorf("upstream %s: a negative limit", c.Name)
+	}
+	if c.Connections == 0 {
+		c.Connections = 20
+	}
+	if c.Timeout == 0 {
+		c.Timeout = time.Minute
+	}
+	if c.Idle == 0 {
+		c.Idle = 30 * time.Second
+	}
+	u := &Upstream{config: c, pool: newPool(c.Connections, c.Idle), rate: rateLimit{rate: c.Rate}}
+	u.answer, u.farewell = answerTimeout, farewell
+	u.tls = &tls.Config{
+		ServerName: host, RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12,
+		ClientSessionCache: tls.NewLRUClientSessionCache(c.Connections),
+	}
+	return u, nil
+}
+
+// Name is the upstream's name in the configuration.
+func (u *Upstream) Name() string { return u.config.Name }
+
+// Send hands over m as Sender says. All recipients are taken or none: where one is refused, its Reply is returned and
+// nothing was sent to the others. What is wrong with the set-up rather than with the message (a greeting or an EHLO
+// refused for good, TLS, login) is an error. A connection that was kept and turns out to be dead is replaced once.
+func (u *Upstream) Send(ctx context.Context, m Message) (Reply, error) {
+	if refusal, unfit := unfit(m); unfit {
+		return refusal, nil
+	}
+	reply, err := u.send(ctx, m)
+	var refused *refusedError
+	switch {
+	case errors.As(err, &refused) && refused.answer:
+		return refused.reply, nil
+	case err != nil && ctx.Err() != nil:
+		return Reply{}, fmt.Errorf("upstream %s: %w (%w)", u.config.Name, err, context.Cause(ctx))
+	case err != nil:
+		return Reply{}, fmt.Errorf("upstream %s: %w", u.config.Name, err)
+	}
+	return reply, nil
+}
+
+func (u *Upstream) send(ctx context.Context, m Message) (Reply, error) {
+	if err := u.pool.enter(ctx); err != nil {
+		return Reply{}, fmt.Errorf("waiting for a free connection: %w", err)
+	}
+	defer u.pool.leave()
+	if err := u.rate.wait(ctx); err != nil {
+		return Reply{}, fmt.Errorf("waiting for the rate limit: %w", err)
+	}
+	if l := u.pool.kept(); l != nil {
+		t := transaction{link: l, m: m}
+		reply, err := u.run(ctx, &t)
+		if !t.stale || ctx.Err() != nil {
+			return reply, err
+		}
+	}
+	l, err := u.connect(ctx)
+	if err != nil {
+		return Reply{}, err
+	}
+	if !u.pool.add(l) {
+		l.quit()
+		return Reply{}, errClosed
+	}
+	return u.run(ctx, &transaction{link: l, m: m})
+}
+
+// run carries out a transaction, then keeps the connection or closes it.
+func (u *Upstream) run(ctx context.Context, t *transaction) (Reply, error) {
+	stop := context.AfterFunc(ctx, func() {
+		if !t.beyond.Load() || !errors.Is(context.Cause(ctx), ErrWithdrawn) {
+			t.link.cut()
+		}
+	})
+	reply, err := t.run()
+	if !stop() || err != nil {
+		t.link.broken = true
+	}
+	u.pool.back(t.link)
+	return reply, err
+}
+
+// Check connects, secures, logs in and leaves, on a connection of its own.
+func (u *Upstream) Check(ctx context.Context) error {
+	l, err := u.connect(ctx)
+	if err != nil {
+		return fmt.Errorf("upstream %s: %w", u.config.Name, err)
+	}
+	l.quit()
+	return nil
+}
+
+// Close says goodbye on unused connections and cuts those in use: whoever wants their answers waits for Send first.
+func (u *Upstream) Close() error {
+	u.pool.close()
+	return nil
+}
+
+// OutcomeOf is the fate of a message after Send: the one place where answers and errors become fates.
+func OutcomeOf(r Reply, err error) Outcome {
+	switch {
+	case errors.Is(err, ErrInDoubt): // RFC 3463 section 3.5: X.4.2 bad connection, X.4.1 no answer from host
+		return Outcome{InDoubt, Reply{451, [3]int{4, 4, 2}, "the upstream's answer was lost: the message may have been delivered"}}
+	case err != nil:
+		return Outcome{Deferred, Reply{451, [3]int{4, 4, 1}, "no answer from the upstream"}}
+	case r.Positive():
+		return Outcome{Sent, r}
+	case r.Permanent():
+		return Outcome{Failed, r}
+	}
+	return Outcome{Deferred, r}
+}
+
+func loopbackName(host string) bool {
+	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
+}
