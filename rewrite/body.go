@@ -1,0 +1,232 @@
+package rewrite
+
+import (
+	"bytes"
+	"strings"
+)
+
+// body is a text part that must carry the notice.
+type body struct {
+	part    *part
+	root    bool
+	html    bool
+	cte     transfer
+	cs      charset
+	raw     []byte // as it stands in the message
+	decoded []byte // transfer encoding undone, still in its charset
+	place   place  // in decoded
+	text    string // decoded as UTF-8
+	valid   bool   // text is faithful
+}
+
+// Rewritable tells whether marketing copies can be made: nil, or a *Refusal. A notice that no encoding of the message
+// can hold is found only by Copy.
+func (m *Mail) Rewritable() error {
+	m.once.Do(m.plan)
+	return m.fault
+}
+
+// plan finds the bodies and the places in them, once for all recipients.
+func (m *Mail) plan() {
+	m.fault = func() error {
+		tree, err := readParts(m.raw, m.head)
+		if err != nil {
+			return err
+		}
+		m.tree = tree
+		c := chooser{raw: m.raw, root: tree}
+		c.visit(tree, true)
+		if c.why != "" {
+			return &Refusal{c.why}
+		}
+		if len(c.chosen) == 0 {
+			return refuse("it has no text or HTML body that could carry the notice")
+		}
+		if err := m.placeholders(tree); err != nil {
+			return err
+		}
+		for _, p := range c.chosen {
+			b, err := m.open(p)
+			if err != nil {
+				return err
+			}
+			m.bodies = append(m.bodies, b)
+		}
+		m.seen, _ = witness(m.raw[m.head.start:])
+		return nil
+	}()
+}
+
+// chooser picks the bodies: what a mail reader shows as the message, in each of its alternatives.
+type chooser struct {
+	raw    []byte
+	root   *part
+	chosen []*part
+	why    string // the message must be refused
+}
+
+// visit tells whether p holds text that is shown inline; main, whether p is part of the message proper.
+func (c *chooser) visit(p *part, main bool) bool {
+	if !main || c.why != "" {
+		return false
+	}
+	switch p.typ {
+	case "multipart/signed":
+		return c.block("it is signed, and a notice would break the signature")
+	case "multipart/encrypted":
+		return c.block("it is encrypted")
+	}
+	if !p.multipart() {
+		return c.leaf(p)
+	}
+	switch p.typ {
+	case "multipart/digest", "multipart/appledouble", "multipart/form-data", "multipart/x-mixed-replace", "multipart/byteranges":
+		return false
+	case "multipart/alternative":
+		got := false
+		for _, child := range p.children {
+			got = c.visit(child, true) || got
+		}
+		return got
+	case "multipart/related":
+		return c.visit(c.start(p), true)
+	case "multipart/report":
+		return c.visit(p.children[0], true) // the part for people (RFC 6522 section 3)
+	}
+	for _, child := range p.children { // mixed, and what is unknown is read as mixed (RFC 2046 section 5.1.3)
+		if c.visit(child, true) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *chooser) block(why string) bool {
+	if c.why == "" {
+		c.why = why
+	}
+	return false
+}
+
+func (c *chooser) leaf(p *part) bool {
+	disposition, _ := p.disposition(c.raw)
+	switch p.typ {
+	case "text/plain", "text/html":
+		if disposition == "attachment" {
+			return false
+		}
+		if p != c.root && p.head.broken && p.head.body >= p.end {
+			return true // a part of header fields alone shows nothing
+		}
+		c.chosen = append(c.chosen, p)
+		return true
+	case "application/pkcs7-mime", "application/x-pkcs7-mime":
+		if disposition != "attachment" || p == c.root {
+			return c.block("it is signed or encrypted with S/MIME")
+		}
+	case "text/x-amp-html":
+		return c.block("its AMP alternative cannot carry the notice, and readers show it instead of the HTML")
+	}
+	if t, rest, ok := strings.Cut(p.typ, "/"); ok && t == "text" && strings.ContainsAny(rest, " \t()\"=,") {
+		return c.block("the Content-Type of a text part is malformed")
+	}
+	return false
+}
+
+// start is the root of multipart/related (RFC 2387 section 3.2).
+func (c *chooser) start(p *part) *part {
+	if id := strings.Trim(strings.TrimSpace(p.param("start")), "<>"); id != "" {
+		for _, child := range p.children {
+			if f := child.field("Content-Id"); f != nil && strings.Trim(f.value(c.raw), "<>") == id {
+				return child
+			}
+		}
+	}
+	return p.children[0]
+}
+
+// marks of placeholders: templates of a mail tool that expect the gateway to fill them in.
+var marks = [][]byte{[]byte("{{heed."), []byte("{{ heed."), []byte("heed.invalid/unsubscribe"), []byte("%7B%7Bheed."), []byte("%7b%7bheed.")}
+
+// placeholders refuses a message that asks for what is not built: ignoring it would send a dead link.
+func (m *Mail) placeholders(p *part) error {
+	for _, child := range p.children {
+		if err := m.placeholders(child); err != nil {
+			return err
+		}
+	}
+	if p.multipart() || !strings.HasPrefix(p.typ, "text/") {
+		return nil
+	}
+	if d, _ := p.disposition(m.raw); d == "attachment" {
+		return nil
+	}
+	b := m.body(p)
+	text, ok := b.cte.decode(b.raw)
+	if !ok {
+		return nil
+	}
+	b.cs = charsetOf(p.charset(), text)
+	view := b.cs.view(text)
+	for _, mark := range marks {
+		if bytes.Contains(view, mark) {
+			return refuse("placeholders ({{heed.…}}, https://heed.invalid/unsubscribe) are not supported yet")
+		}
+	}
+	return nil
+}
+
+func (p *part) charset() string {
+	for _, q := range p.params {
+		if q.name == "charset" {
+			return q.value
+		}
+		if q.name == "charset*" { // RFC 2231 section 4
+			return q.value[strings.LastIndexByte(q.value, '\'')+1:]
+		}
+	}
+	return ""
+}
+
+func (m *Mail) body(p *part) *body {
+	b := &body{part: p, root: p == m.tree, html: p.typ == "text/html", raw: m.raw[p.head.body:p.end]}
+	if f := p.field("Content-Transfer-Encoding"); f != nil {
+		b.cte, _ = transferOf(f.value(m.raw))
+	}
+	return b
+}
+
+var pgp = [][]byte{[]byte("-----BEGIN PGP MESSAGE-----"), []byte("-----BEGIN PGP SIGNED MESSAGE-----")}
+
+// open decodes a body and finds the place in it.
+func (m *Mail) open(p *part) (*body, error) {
+	b := m.body(p)
+	var ok bool
+	if b.decoded, ok = b.cte.decode(b.raw); !ok {
+		f := p.field("Content-Transfer-Encoding")
+		return nil, refuse("a body does not decode with its transfer encoding %q", f.value(m.raw))
+	}
+	b.cs = charsetOf(p.charset(), b.decoded)
+	if b.cs.family == foreign {
+		return nil, refuse("no notice can be put into the charset %q", b.cs.label)
+	}
+	if b.cs.width() == 2 && b.cte == identity {
+		return nil, refuse("a UTF-16 body without transfer encoding")
+	}
+	view := b.cs.view(b.decoded)
+	for _, begin := range pgp {
+		if bytes.Contains(view, begin) {
+			return nil, refuse("it is signed or encrypted with inline OpenPGP")
+		}
+	}
+	b.text, b.valid = b.cs.decode(b.decoded)
+	b.place = place{at: len(view)}
+	if b.html {
+		var err error
+		if b.place, err = findPlace(view); err != nil {
+			return nil, refuse("the notice would not be visible in the HTML: %v", err)
+		}
+	}
+	b.place.at *= b.cs.width()
+	return b, nil
+}

@@ -1,0 +1,145 @@
+package rewrite
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// corpus is a collection of real and tricky messages with an outside checker of rewrites. It is not part of the product.
+const corpus = "../../shared/corpus"
+
+var bareLF = regexp.MustCompile(`\r?\n`)
+
+// onTheWire is how a message of the corpus reaches the gateway: no mbox line, CRLF line ends, a final one.
+func onTheWire(b []byte) []byte {
+	if _, rest, ok := bytes.Cut(b, []byte("\n")); ok && bytes.HasPrefix(b, []byte("From ")) {
+		b = rest
+	}
+	b = bareLF.ReplaceAll(b, []byte("\r\n"))
+	if !bytes.HasSuffix(b, []byte("\r\n")) {
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
+
+func bareCR(b []byte) bool {
+	return bytes.Count(b, []byte("\r")) != bytes.Count(b, []byte("\r\n"))
+}
+
+func TestCorpus(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the corpus takes minutes")
+	}
+	dir := corpus
+	if d := os.Getenv("HEED_CORPUS"); d != "" {
+		dir = d
+	}
+	if _, err := os.Stat(filepath.Join(dir, "check_rewrite.py")); err != nil {
+		t.Skipf("no corpus beside the repository: %v", err)
+	}
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skipf("the checker needs python3: %v", err)
+	}
+	for _, tt := range []struct {
+		name, notice string
+		treatment    Treatment
+	}{
+		{"ascii", `This is advertising from Acme Ltd, 1 High Street.*?takes effect at once\.`, sample(t, "en", "Acme Ltd")},
+		{"latin", `Dies ist Werbung von (?:Bräuer & Söhne|Braeuer & Soehne).*?wirkt sofort\.`, sample(t, "de", "Bräuer & Söhne GmbH")},
+	} {
+		t.Run(tt.name, func(t *testing.T) { checkCorpus(t, dir, tt.notice, tt.treatment) })
+	}
+}
+
+func checkCorpus(t *testing.T, dir, notice string, treatment Treatment) {
+	out := t.TempDir()
+	if keep := os.Getenv("HEED_CORPUS_OUT"); keep != "" {
+		out = filepath.Join(keep, t.Name())
+	}
+	refused := map[string][]string{}
+	done := 0
+	err := filepath.WalkDir(filepath.Join(dir, "eml"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".eml") {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		raw = onTheWire(raw)
+		if bareCR(raw) {
+			return nil // refused at the door
+		}
+		rel, _ := filepath.Rel(filepath.Join(dir, "eml"), path)
+		copied, err := rewriteOnce(raw, treatment)
+		var r *Refusal
+		switch {
+		case errors.As(err, &r):
+			refused[r.Why] = append(refused[r.Why], rel)
+			return nil
+		case err != nil:
+			t.Errorf("%s: %v", rel, err)
+			return nil
+		}
+		done++
+		write(t, filepath.Join(out, "orig", rel), raw)
+		write(t, filepath.Join(out, "new", rel), copied)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, why := range slices.Sorted(mapsKeys(refused)) {
+		total += len(refused[why])
+		t.Logf("refused %4d: %s (%s)", len(refused[why]), why, refused[why][0])
+	}
+	t.Logf("rewritten %d, refused %d", done, total)
+	if done == 0 || total*4 > done {
+		t.Errorf("%d of %d messages refused: too many", total, done+total)
+	}
+	cmd := exec.Command("python3", filepath.Join(dir, "check_rewrite.py"), "--eol", "exact", "--no-warn", "-j", "2",
+		"--unsub-url", `^https://opt\.acme\.example/u/`, "--notice", notice,
+		"--add", "received,list-id", "--remove", removable(filepath.Join(out, "orig")),
+		filepath.Join(out, "orig"), filepath.Join(out, "new"))
+	report, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("the checker found mistakes: %v\n%s", err, report)
+	} else {
+		t.Logf("%s", report)
+	}
+}
+
+func rewriteOnce(raw []byte, t Treatment) ([]byte, error) {
+	m, err := Read(raw)
+	if err != nil {
+		return nil, err
+	}
+	return m.Copy(t)
+}
+
+func removable(string) string {
+	names := []string{"bcc", "list-id", "dkim-signature"}
+	for _, n := range []string{"to", "cc", "bcc", "from", "sender", "date", "message-id", "subject", "reply-to", "user-agent"} {
+		names = append(names, "resent-"+n)
+	}
+	return strings.Join(names, ",")
+}
+
+func write(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,288 @@
+package rewrite
+
+import (
+	"bytes"
+	"encoding/base64"
+	"strings"
+)
+
+// transfer is a content transfer encoding (RFC 2045 section 6).
+type transfer int
+
+const (
+	identity transfer = iota // 7bit, 8bit, binary
+	quoted
+	base64ed
+	unknownTransfer
+)
+
+// transferOf reads the field leniently: comments, quotes and parameters are dropped.
+func transferOf(value string) (transfer, string) {
+	for {
+		i := strings.IndexByte(value, '(')
+		if i < 0 {
+			break
+		}
+		j := strings.IndexByte(value[i:], ')')
+		if j < 0 {
+			break
+		}
+		value = value[:i] + value[i+j+1:]
+	}
+	value, _, _ = strings.Cut(strings.Trim(strings.TrimSpace(value), `"`), ";")
+	switch v := strings.ToLower(strings.TrimSpace(value)); v {
+	case "", "7bit", "8bit", "binary":
+		return identity, v
+	case "quoted-printable":
+		return quoted, v
+	case "base64":
+		return base64ed, v
+	default:
+		return unknownTransfer, v
+	}
+}
+
+// decode gives the decoded bytes; false where raw is not decodable.
+func (t transfer) decode(raw []byte) ([]byte, bool) {
+	switch t {
+	case identity:
+		return raw, true
+	case quoted:
+		out, _ := decodeQuoted(raw, -1)
+		return out, true
+	case base64ed:
+		out, ok := decodeBase64(raw)
+		if _, last := cutBase64(raw, 0); ok && bytes.ContainsFunc(raw[last:], func(r rune) bool { return r < 0x80 && sextets[r] < 64 }) {
+			return nil, false // more after the padding: readers disagree whether it counts
+		}
+		return out, ok
+	default:
+		return nil, false
+	}
+}
+
+// decodeQuoted decodes as readers do: blanks at line ends dropped, broken escapes kept. It stops where decoded byte
+// stop begins and returns the offset of it in raw; stop < 0 reads all.
+func decodeQuoted(raw []byte, stop int) ([]byte, int) {
+	out := make([]byte, 0, len(raw))
+	for at := 0; at < len(raw); {
+		next := lineEnd(raw, at, len(raw))
+		text := bytes.TrimRight(raw[at:next], "\r\n")
+		brk := raw[at+len(text) : next]
+		text = bytes.TrimRight(text, " \t")
+		soft := len(text) > 0 && text[len(text)-1] == '='
+		if soft {
+			text = text[:len(text)-1]
+		}
+		for i := 0; i < len(text); i++ {
+			if len(out) == stop {
+				return out, at + i
+			}
+			if text[i] == '=' && i+2 < len(text) {
+				if v, ok := hexByte(text[i+1], text[i+2]); ok {
+					out = append(out, v)
+					i += 2
+					continue
+				}
+			}
+			out = append(out, text[i])
+		}
+		if !soft {
+			if len(out) == stop {
+				return out, at + len(text)
+			}
+			out = append(out, brk...)
+		}
+		at = next
+	}
+	return out, len(raw)
+}
+
+func hexByte(a, b byte) (byte, bool) {
+	h, l := hexDigit(a), hexDigit(b)
+	return h<<4 | l, h < 16 && l < 16
+}
+
+func hexDigit(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 255
+}
+
+const upperHex = "0123456789ABCDEF"
+
+// encodeQuoted encodes text whose CRLFs are line breaks, in lines of at most 76 columns; binary escapes CR and LF too.
+func encodeQuoted(b []byte, binary bool) []byte {
+	out := make([]byte, 0, len(b)+len(b)/8)
+	col := 0
+	for i := 0; i < len(b); i++ {
+		c := b[i]
+		if !binary && c == '\r' && i+1 < len(b) && b[i+1] == '\n' {
+			out = append(out, "\r\n"...)
+			i, col = i+1, 0
+			continue
+		}
+		last := i+1 == len(b) || b[i+1] == '\r' || b[i+1] == '\n'
+		plain := c > ' ' && c < 0x7f && c != '=' || (c == ' ' || c == '\t') && !last
+		width := 1
+		if !plain {
+			width = 3
+		}
+		if col+width > 75 {
+			out = append(out, "=\r\n"...)
+			col = 0
+		}
+		if col == 0 && (c == '.' || c == '-' || c == 'F') && plain {
+			plain, width = c == 'F' && !bytes.HasPrefix(b[i:], []byte("From ")), 3 // no mbox line, no delimiter, no lone dot
+		}
+		if plain {
+			out = append(out, c)
+			col++
+		} else {
+			out = append(out, '=', upperHex[c>>4], upperHex[c&15])
+			col += width
+		}
+	}
+	return out
+}
+
+// base64 alphabet by byte; 64 for every other.
+var sextets = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 64
+	}
+	for i, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/" {
+		t[c] = byte(i)
+	}
+	return t
+}()
+
+// decodeBase64 skips what is outside the alphabet and stops at the first complete padding (RFC 2045 section 6.8).
+// Missing padding is supplied; a single leftover character is an error.
+func decodeBase64(raw []byte) ([]byte, bool) {
+	out := make([]byte, 0, len(raw)/4*3+3)
+	var acc uint32
+	quad, pads, all := 0, 0, 0
+	for _, c := range raw {
+		if c == '=' {
+			all++
+			if quad >= 2 {
+				if pads++; quad+pads >= 4 {
+					return flush64(out, acc, quad), true
+				}
+			}
+			continue
+		}
+		v := sextets[c]
+		if v == 64 {
+			continue
+		}
+		all++
+		pads = 0
+		acc = acc<<6 | uint32(v)
+		if quad++; quad == 4 {
+			out = append(out, byte(acc>>16), byte(acc>>8), byte(acc))
+			acc, quad = 0, 0
+		}
+	}
+	if quad == 0 {
+		return out, true
+	}
+	if quad == 1 || quad+pads+(4-all%4)%4 < 4 {
+		return nil, false
+	}
+	return flush64(out, acc, quad), true
+}
+
+func flush64(out []byte, acc uint32, quad int) []byte {
+	switch quad {
+	case 2:
+		out = append(out, byte(acc>>4))
+	case 3:
+		out = append(out, byte(acc>>10), byte(acc>>2))
+	}
+	return out
+}
+
+// cutBase64 is the offset in raw after n whole quanta of four characters, and the offset after the last character
+// that belongs to the data.
+func cutBase64(raw []byte, n int) (cut, last int) {
+	seen, quad, pads := 0, 0, 0
+	for i, c := range raw {
+		if c == '=' {
+			if quad >= 2 {
+				pads++
+				last = i + 1
+				if quad+pads >= 4 {
+					return cut, last
+				}
+			}
+			continue
+		}
+		if sextets[c] == 64 {
+			continue
+		}
+		pads = 0
+		last = i + 1
+		seen++
+		quad = (quad + 1) % 4
+		if seen == 4*n {
+			cut = i + 1
+		}
+	}
+	return cut, last
+}
+
+// encodeBase64 writes lines of 76 characters, without a line end after the last.
+func encodeBase64(b []byte) []byte {
+	const line = 57
+	out := make([]byte, 0, (len(b)+2)/3*4+len(b)/line*2+2)
+	for len(b) > line {
+		out = base64.StdEncoding.AppendEncode(out, b[:line])
+		out = append(out, "\r\n"...)
+		b = b[line:]
+	}
+	return base64.StdEncoding.AppendEncode(out, b)
+}
+
+// splice puts ins, already in the part's charset, before decoded byte k of raw. decoded is all that raw decodes to;
+// binary tells that line breaks in it are not CRLF.
+func (t transfer) splice(raw, decoded []byte, k int, ins []byte, binary bool) []edit {
+	switch t {
+	case quoted:
+		at := len(raw)
+		if k < len(decoded) {
+			_, at = decodeQuoted(raw, k)
+		}
+		text := encodeQuoted(ins, binary)
+		switch {
+		case at == 0 || raw[at-1] == '\n':
+		case at == len(raw):
+			text = append([]byte("\r\n"), text...) // ends a dangling soft break
+		default:
+			text = append([]byte("=\r\n"), text...) // keeps blanks before it, which a hard break would drop
+		}
+		if binary {
+			text = append(text, "=\r\n"...)
+		}
+		return []edit{{at, 0, text}}
+	case base64ed:
+		n := k / 3
+		cut, last := cutBase64(raw, n)
+		rest := make([]byte, 0, len(decoded)-3*n+len(ins)+2)
+		rest = append(append(append(rest, decoded[3*n:k]...), ins...), decoded[k:]...)
+		text := encodeBase64(rest)
+		if cut > 0 && raw[cut-1] != '\n' {
+			text = append([]byte("\r\n"), text...)
+		}
+		return []edit{{cut, max(last, cut) - cut, text}}
+	default:
+		return []edit{{k, 0, ins}}
+	}
+}
