@@ -146,7 +146,7 @@ func writeDecisions(w http.ResponseWriter, decisions []policy.Decision) {
 		}
 	}
 	b.WriteString("]}\n")
-	b.WriteTo(w)
+	_, _ = b.WriteTo(w) // whoever asked has hung up
 }
 
 // encoder leaves <, > and & as they are: the answers are for programs, and reasons quote addresses.

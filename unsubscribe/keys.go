@@ -65,7 +65,7 @@ func (k *Keys) Fingerprint() string {
 }
 
 // Format keeps the secrets out of every fmt verb, and so out of logs.
-func (k *Keys) Format(f fmt.State, _ rune) { io.WriteString(f, "keys ***") }
+func (k *Keys) Format(f fmt.State, _ rune) { fmt.Fprint(f, "keys ***") }
 
 // LoadOrCreate reads the key file at path; where there is none it makes one, durably, and tells so. Of several
 // processes that start at once on one folder, one makes it and the others read that one.
@@ -99,7 +99,7 @@ func Load(path string) (*Keys, error) {
 		return nil, fmt.Errorf("cannot read the key file %s: %w", path, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("the key file %s is not a file; name a file under keys:", path)
+		return nil, fmt.Errorf("the key file %s is not a file; let keys: name one", path)
 	}
 	// Everybody who reads it can forge opt-outs and guess addresses. A group may read: mounted secrets need it.
 	if mode := info.Mode().Perm(); mode&0o007 != 0 && runtime.GOOS != "windows" {
