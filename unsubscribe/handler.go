@@ -52,12 +52,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.plain(w, r, words, http.StatusMethodNotAllowed, words.NotAllowed)
 		return
 	}
-	token, _ := strings.CutPrefix(r.URL.Path, linkPath)
+	token, ours := strings.CutPrefix(r.URL.Path, linkPath)
 	// Mail programs that make links of plain text sometimes take what follows along.
 	token = strings.TrimRight(token, `/.,;:!?)>]}'"`)
 	t, err := h.Keys.Open(token)
 	switch {
-	case err != nil || !strings.HasPrefix(r.URL.Path, linkPath):
+	case !ours || err != nil:
 		h.plain(w, r, words, http.StatusNotFound, words.NotFound)
 	case r.Method == http.MethodPost:
 		h.post(w, r, visit{Token: t, ref: Ref(token), words: words, agent: r.UserAgent()})
