@@ -1,0 +1,51 @@
+package redis_test
+
+import (
+	"errors"
+	"testing"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"heed/store"
+	"heed/store/storetest"
+)
+
+func open(t testing.TB, url string, o store.Options) store.State {
+	t.Helper()
+	s, err := store.Open(t.Context(), url, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil && !errors.Is(err, goredis.ErrClosed) {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// empty removes everything, so that the tests can share one server.
+func empty(t testing.TB, r *storetest.Redis) {
+	t.Helper()
+	c := goredis.NewClient(&goredis.Options{Addr: r.Addr})
+	defer c.Close()
+	if err := c.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestContract(t *testing.T) {
+	r := storetest.StartRedis(t)
+	storetest.Run(t, func(t *testing.T) store.State {
+		empty(t, r)
+		return open(t, r.URL(), store.Options{})
+	})
+}
+
+func Benchmark(b *testing.B) {
+	r := storetest.StartRedis(b)
+	storetest.Bench(b, func(b *testing.B) store.State {
+		empty(b, r)
+		return open(b, r.URL(), store.Options{})
+	})
+}
