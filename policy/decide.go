@@ -27,7 +27,7 @@ func (r *Rules) Decide(q Question) Decision {
 	d.add(checkOptOut(&q))
 	d.add(checkSender(sender))
 	if q.FromDomains != nil {
-		d.add(checkFrom(sender, q.FromDomains))
+		d.add(CheckFrom(sender, q.FromDomains))
 	}
 	found := signals(&q, domain)
 	d.Country = found[0]
@@ -158,7 +158,8 @@ func checkSender(s *Sender) Check {
 	return Check{"sender.complete", true, "the sender's name and postal address are known", duty}
 }
 
-func checkFrom(s *Sender, domains []string) Check {
+// CheckFrom: every From: domain, normalised, must be the sender's; none at all fails.
+func CheckFrom(s *Sender, domains []string) Check {
 	const duty = "15 USC 7704(a)(1); Directive 2002/58/EC Art. 13(4)"
 	for _, d := range domains {
 		if !s.Owns(d) {
@@ -179,4 +180,13 @@ func (s *Sender) Owns(domain string) bool {
 		}
 	}
 	return false
+}
+
+// Forbid adds a check of the message's content that failed. It always blocks: an account that observes does not
+// observe it. What blocked already stays the decision's name.
+func (d *Decision) Forbid(code, text, citation string) {
+	d.Checks = append(d.Checks, Check{code, false, text, citation})
+	if !d.Stops() {
+		d.Action, d.Enforced, d.Code, d.Text = Block, true, code, text
+	}
 }

@@ -94,3 +94,13 @@ type Outcome struct {
 	Fate  Fate
 	Reply Reply
 }
+
+// Failure is one recipient that a message was not delivered to.
+type Failure struct {
+	Recipient Recipient
+	Reply     Reply
+	At        time.Time // of the last attempt; zero: unknown
+}
+
+// ErrFull: the spool is full or off; nothing was kept, and the client keeps the message (SpoolFull).
+var ErrFull = errors.New("the spool is full or off")

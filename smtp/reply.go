@@ -58,3 +58,17 @@ func (r Reply) String() string {
 	}
 	return strings.TrimRight(s+strings.ReplaceAll(r.Text, "\n", "; "), " ")
 }
+
+// Without is String with the address left out: the journal names persons by key alone.
+func (r Reply) Without(address string) string {
+	s := r.String()
+	for address != "" {
+		lower := strings.ToLower(s)
+		i := strings.Index(lower, strings.ToLower(address))
+		if i < 0 || len(lower) != len(s) {
+			break
+		}
+		s = s[:i] + "..." + s[i+len(address):]
+	}
+	return s
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"heed/policy"
+)
+
+type journalCmd struct {
+	Find    journalFind `cmd:"" default:"withargs" help:"Find entries, oldest first."`
+	Explain unbuilt     `cmd:"" help:"One decision in plain words (not supported yet)."`
+	Verify  unbuilt     `cmd:"" help:"Find edits and gaps (not supported yet)."`
+	Export  unbuilt     `cmd:"" help:"Export (not supported yet)."`
+}
+
+type journalFind struct {
+	Recipient string `placeholder:"E" help:"Only this recipient's."`
+	MessageID string `name:"message-id" placeholder:"M" help:"Only this Message-ID's, with or without angle brackets."`
+	Since     string `placeholder:"T" help:"Only since then: a time, a day, or a duration ago such as 24h."`
+	Action    string `enum:"allow,block," default:"" help:"Only decisions that allow or block."`
+}
+
+func (c *journalFind) Run(a *app) error {
+	p, err := a.open(a.ctx, a.quiet())
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	q := policy.JournalQuery{Action: c.Action}
+	if c.Recipient != "" {
+		if q.Person, _, err = p.person(c.Recipient); err != nil {
+			return err
+		}
+	}
+	if c.MessageID != "" {
+		q.MessageID = "<" + strings.Trim(c.MessageID, "<> ") + ">"
+	}
+	if c.Since != "" {
+		if q.Since, err = since(c.Since); err != nil {
+			return usagef("--since: %w", err)
+		}
+	}
+	list := newList(a, "entries")
+	err = p.state.Journal(a.ctx, q, func(e policy.Entry) bool { return list.add(e, entryText(e)) })
+	if err := errors.Join(err, list.end()); err != nil {
+		return err
+	}
+	if list.n == 0 && (q.Person != "" || q.MessageID != "") {
+		return errRefused
+	}
+	return nil
+}
+
+func since(s string) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	return policy.ParseTime(s)
+}
+
+func entryText(e policy.Entry) string {
+	who := e.Recipient
+	if who == "" && e.Person != "" {
+		who = "(erased) " + e.Person
+	}
+	parts := []string{e.At.UTC().Format(time.RFC3339), e.Event, e.ID, who}
+	add := func(name, value string) {
+		if value != "" {
+			parts = append(parts, name+"="+value)
+		}
+	}
+	add("decision", e.Decision)
+	add("account", e.Account)
+	add("category", string(e.Category))
+	add("topic", e.Topic)
+	add("stage", e.Stage)
+	add("action", e.Action)
+	add("code", e.Code)
+	if e.Verdict != nil && e.Verdict.Action == policy.Block && !e.Verdict.Enforced {
+		add("enforced", "false")
+	}
+	add("fate", e.Fate)
+	if e.Reply != "" {
+		add("reply", fmt.Sprintf("%q", e.Reply))
+	}
+	if e.OptOut != nil {
+		add("optout", fmt.Sprintf("%q", optOutText(*e.OptOut)))
+	}
+	if e.Reason != "" {
+		add("reason", fmt.Sprintf("%q", e.Reason))
+	}
+	add("message", e.Message)
+	add("message-id", e.MessageID)
+	return strings.Join(parts, " ")
+}
+
+// list prints many values as they come: lines, or one JSON object that holds them in an array.
+type list struct {
+	*app
+	name string
+	n    int
+	err  error
+}
+
+func newList(a *app, name string) *list { return &list{app: a, name: name} }
+
+// add prints one value; false: the output is gone.
+func (l *list) add(v any, line string) bool {
+	if !l.json {
+		_, l.err = fmt.Fprintln(l.out, line)
+	} else {
+		before := ","
+		if l.n == 0 {
+			before = fmt.Sprintf("{%q: [", l.name)
+		}
+		if _, l.err = io.WriteString(l.out, before+"\n"); l.err == nil {
+			l.err = l.printJSON(v)
+		}
+	}
+	l.n++
+	return l.err == nil
+}
+
+func (l *list) end() error {
+	if l.json && l.err == nil {
+		if l.n == 0 {
+			_, l.err = fmt.Fprintf(l.out, "{%q: []}\n", l.name)
+		} else {
+			_, l.err = io.WriteString(l.out, "]}\n")
+		}
+	}
+	return l.err
+}

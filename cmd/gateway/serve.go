@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"heed/admin"
+	"heed/smtp"
+	"heed/unsubscribe"
+)
+
+type serveCmd struct{}
+
+// Run loads, opens, builds, listens and waits.
+func (serveCmd) Run(a *app) error {
+	log := slog.New(slog.NewTextHandler(a.err, nil))
+	p, err := a.open(a.ctx, log)
+	if err != nil {
+		return err
+	}
+	g, err := start(p)
+	if err != nil {
+		p.close()
+		return err
+	}
+	for {
+		select {
+		case <-a.ctx.Done():
+			log.Info("draining")
+			return g.stop()
+		case err := <-g.failed:
+			return errors.Join(err, g.stop())
+		case <-a.reload:
+			c, err := a.load()
+			if err == nil {
+				err = g.reload(c)
+			}
+			if err != nil {
+				log.Error("reload refused, nothing changed", "error", err)
+				continue
+			}
+			log.Info("reloaded accounts, senders, rules and certificate")
+		}
+	}
+}
+
+// gateway is everything that runs. stops undo what was started, the last first.
+type gateway struct {
+	*parts
+	live     atomic.Pointer[live]
+	logins   *smtp.Logins
+	metrics  *admin.Metrics
+	door     *smtp.Server
+	draining atomic.Bool
+	failed   chan error // a listener that broke
+	stops    []stop
+
+	smtp, smtps []net.Addr // where the door is
+	http, admin net.Addr
+}
+
+type stop struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (g *gateway) onStop(name string, do func(context.Context) error) {
+	g.stops = append(g.stops, stop{name, do})
+}
+
+// start builds the parts of a running gateway and opens its listeners; the door last.
+func start(p *parts) (g *gateway, err error) {
+	g = &gateway{parts: p, failed: make(chan error, 8)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.stop())
+		}
+	}()
+	g.onStop("state", func(context.Context) error { return p.state.Close() })
+	if err := g.goLive(p.config); err != nil {
+		return g, err
+	}
+	if g.logins, err = smtp.NewLogins(credentials(p.config)); err != nil {
+		return g, usageError{err}
+	}
+	connections := new(atomic.Int64)
+	registry := prometheus.NewRegistry()
+	v, c := build()
+	g.metrics = admin.NewMetrics(registry, admin.Sources{
+		Version: v, Commit: c, Spool: p.state.SpoolSize, Connections: func() int { return int(connections.Load()) }, Log: p.log,
+	})
+	p.relay.Meter = g.metrics
+	if err := g.startUpstreams(); err != nil {
+		return g, err
+	}
+	g.startSpool()
+	g.startRetention()
+	if err := g.startPublic(); err != nil {
+		return g, err
+	}
+	if err := g.startAdmin(registry); err != nil {
+		return g, err
+	}
+	return g, g.startDoor(connections)
+}
+
+// stop drains: no new mail, the open transactions to their end, then everything else in reverse order.
+func (g *gateway) stop() error {
+	g.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), g.config.ReplyBudget+30*time.Second)
+	defer cancel()
+	var failures []error
+	for i := len(g.stops) - 1; i >= 0; i-- {
+		s := g.stops[i]
+		if err := s.do(ctx); err != nil {
+			failures = append(failures, fmt.Errorf("stopping %s: %w", s.name, err))
+		}
+		g.log.Debug("stopped", "part", s.name)
+	}
+	g.stops = nil
+	return errors.Join(failures...)
+}
+
+func (g *gateway) startUpstreams() error {
+	senders := make(map[string]smtp.Sender, len(g.config.Upstreams))
+	for _, u := range g.config.Upstreams {
+		upstream, err := smtp.NewUpstream(smtp.UpstreamConfig{
+			Name: u.Name, Address: u.URL.Address, Security: smtp.Security(u.URL.Security), Username: u.Username, Password: string(u.Password),
+			Hostname: g.config.Hostname, Connections: u.Connections, Rate: u.Rate, Timeout: u.Timeout,
+		})
+		if err != nil {
+			return usageError{err}
+		}
+		senders[u.Name] = upstream
+		g.onStop("upstream "+u.Name, func(context.Context) error { return upstream.Close() })
+	}
+	g.relay.Upstreams = senders
+	g.onStop("open transactions", g.relay.Drain)
+	return nil
+}
+
+// startRetention removes journal entries past their age, now and every hour.
+func (g *gateway) startRetention() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if _, err := g.state.Trim(ctx, time.Now().Add(-g.config.Retention.Journal)); err != nil && ctx.Err() == nil {
+				g.log.Error("journal not trimmed", "error", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Hour):
+			}
+		}
+	}()
+	g.onStop("retention", func(context.Context) error { cancel(); <-done; return nil })
+}
+
+func (g *gateway) startPublic() error {
+	handler, err := unsubscribe.New(unsubscribe.Config{
+		Keys: g.keys, Senders: g.sender, OptOuts: g.state, Journal: g.state, Addresses: g.state,
+		Metrics: g.metrics, Log: g.log, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	g.http, err = g.serveHTTP("http", g.config.Listen.HTTP, unsubscribe.NewServer(g.metrics.Requests("http", handler), g.log))
+	return err
+}
+
+func (g *gateway) startAdmin(registry *prometheus.Registry) error {
+	handler := admin.New(admin.Config{Token: string(g.config.Admin.Token), Ready: g.ready, Checker: g.relay, Registry: registry, Log: g.log})
+	var err error
+	g.admin, err = g.serveHTTP("admin", g.config.Listen.Admin, admin.NewServer(g.metrics.Requests("admin", handler), g.log))
+	return err
+}
+
+func (g *gateway) ready(ctx context.Context) error {
+	if g.draining.Load() {
+		return errors.New("draining")
+	}
+	if err := g.state.Ping(ctx); err != nil {
+		g.log.Warn("not ready", "error", err)
+		return errors.New("the state does not answer")
+	}
+	return nil
+}
+
+func (g *gateway) serveHTTP(name, address string, s *http.Server) (net.Addr, error) {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, usagef("listen.%s: %w", name, err)
+	}
+	go func() {
+		if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			g.failed <- fmt.Errorf("listen.%s: %w", name, err)
+		}
+	}()
+	g.onStop(name, func(ctx context.Context) error {
+		if err := s.Shutdown(ctx); err != nil {
+			return errors.Join(err, s.Close())
+		}
+		return nil
+	})
+	g.log.Info("listening", "for", name, "on", ln.Addr().String())
+	return ln.Addr(), nil
+}
+
+func (g *gateway) startDoor(connections *atomic.Int64) error {
+	l := g.config.Limits
+	g.door = &smtp.Server{
+		Hostname: g.config.Hostname, Handler: g.relay, Login: g.logins.Check, Trusted: g.trusted, Log: g.log,
+		OnConnect: func(delta int) { connections.Add(int64(delta)) },
+		Limits: smtp.Limits{
+			Message: int64(l.Message), Recipients: l.Recipients, Connections: l.Connections, InFlight: int64(l.InFlight),
+			CommandTimeout: l.CommandTimeout, DataTimeout: l.DataTimeout,
+		},
+	}
+	if g.config.TLS.Cert != "" {
+		g.door.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: g.certificate}
+	}
+	g.onStop("smtp", g.door.Shutdown)
+	for _, address := range g.config.Listen.SMTP {
+		addr, err := g.listenSMTP("smtp", address, g.door.Serve)
+		if err != nil {
+			return err
+		}
+		g.smtp = append(g.smtp, addr)
+	}
+	for _, address := range g.config.Listen.SMTPS {
+		addr, err := g.listenSMTP("smtps", address, g.door.ServeTLS)
+		if err != nil {
+			return err
+		}
+		g.smtps = append(g.smtps, addr)
+	}
+	return nil
+}
+
+func (g *gateway) listenSMTP(name, address string, serve func(net.Listener) error) (net.Addr, error) {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, usagef("listen.%s: %w", name, err)
+	}
+	go func() {
+		if err := serve(ln); !errors.Is(err, smtp.ErrServerClosed) {
+			g.failed <- fmt.Errorf("listen.%s: %w", name, err)
+		}
+	}()
+	g.log.Info("listening", "for", name, "on", ln.Addr().String())
+	return ln.Addr(), nil
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"heed/config"
+	"heed/policy"
+	"heed/relay"
+	"heed/rewrite"
+	"heed/store"
+	"heed/unsubscribe"
+)
+
+// parts are what every command that touches the state works with.
+type parts struct {
+	config *config.Config
+	keys   *unsubscribe.Keys
+	state  store.State
+	relay  *relay.Relay
+	log    *slog.Logger
+}
+
+// load reads the configuration; whatever is wrong with it is exit 2.
+func (a *app) load() (*config.Config, error) {
+	c, err := config.Load(a.file, a.env)
+	if err != nil {
+		return nil, configError(err)
+	}
+	return c, nil
+}
+
+// open loads the configuration and opens the state behind it. The relay can decide; serve gives it a way to send.
+func (a *app) open(ctx context.Context, log *slog.Logger) (*parts, error) {
+	c, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	return openParts(ctx, c, log)
+}
+
+func openParts(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, error) {
+	book, err := bookOf(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, usageError{err}
+	}
+	keys, made, err := unsubscribe.LoadOrCreate(c.Keys)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if made {
+		log.Warn("made a new key file: back it up, without it no opt-out can be matched", "file", c.Keys)
+	}
+	state, err := store.Open(ctx, c.State, store.Options{Durability: store.Durability(c.Durability), Log: log})
+	if err != nil {
+		return nil, err
+	}
+	if err := sameKeys(ctx, state, keys, c.Keys); err != nil {
+		return nil, errors.Join(err, state.Close())
+	}
+	r := &relay.Relay{
+		Hostname: c.Hostname, Key: keys.AddressKey(), Contacts: state, Journal: state,
+		Links:  unsubscribe.Links{Keys: keys, PublicURL: c.PublicURL},
+		Budget: c.ReplyBudget, Now: time.Now, Log: log,
+	}
+	r.Load(book)
+	return &parts{config: c, keys: keys, state: state, relay: r, log: log}, nil
+}
+
+// sameKeys refuses a key file that is not the state's: its person keys would miss every opt-out there.
+func sameKeys(ctx context.Context, state store.State, keys *unsubscribe.Keys, file string) error {
+	stands, err := state.Fingerprint(ctx, keys.Fingerprint())
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	if stands != keys.Fingerprint() {
+		return usagef("keys: %s is not the key file this state was made with (fingerprint %s, the state has %s): restore the right one from backup", file, keys.Fingerprint(), stands)
+	}
+	return nil
+}
+
+// bookOf turns the configuration into what the relay decides by.
+func bookOf(c *config.Config) (*relay.Book, error) {
+	rules, err := policy.Guide(policy.Options{
+		BlockUnlisted:    c.Policy.UnlistedCountry == "block",
+		FreemailBusiness: c.Policy.Freemail == "business",
+		SoftOptInIsBasis: c.Policy.SoftOptInIsLegalBasis,
+	})
+	if err != nil {
+		return nil, err
+	}
+	notices, err := rewrite.LoadNotices()
+	if err != nil {
+		return nil, err
+	}
+	book := &relay.Book{
+		Rules: rules, Notices: notices, Language: c.Policy.Language, OneClick: c.Policy.OneClickScope,
+		Accounts: make(map[string]*relay.Account, len(c.Accounts)),
+	}
+	senders := sendersOf(c)
+	for _, a := range c.Accounts {
+		book.Accounts[a.Name] = &relay.Account{
+			Account: policy.Account{
+				Name: a.Name, Sender: senders[a.Sender], Category: policy.Category(a.Category), Topic: a.Topic, Product: a.Product,
+				Assessment: assessmentOf(c, a.Assessment), Observe: a.Enforcement == "observe",
+			},
+			Upstream: a.Upstream[0], RejectPartial: a.OnPartial == "reject",
+		}
+	}
+	return book, nil
+}
+
+func sendersOf(c *config.Config) map[string]*policy.Sender {
+	found := make(map[string]*policy.Sender, len(c.Senders))
+	for _, s := range c.Senders {
+		found[s.ID] = &policy.Sender{
+			ID: s.ID, Name: s.Name, PostalAddress: s.PostalAddress, Country: s.Country, Contact: s.Contact, Phone: s.Phone,
+			Website: s.Website, Register: s.Register, PrivacyURL: s.PrivacyURL, Retention: s.Retention, Authority: s.Authority,
+			Domains: s.Domains, Families: s.Families,
+		}
+	}
+	return found
+}
+
+func assessmentOf(c *config.Config, id string) *policy.Assessment {
+	for _, a := range c.Assessments {
+		if a.ID == id && id != "" {
+			return &policy.Assessment{
+				ID: a.ID, Sender: a.Sender, Interest: a.Interest, Purpose: policy.Test(a.Purpose), Necessity: policy.Test(a.Necessity),
+				Balancing: policy.Test{Passed: a.Balancing.Passed, Finding: a.Balancing.Finding}, Risks: a.Balancing.Risks,
+				Countries: a.Covers.Countries, Topics: a.Covers.Topics, AssessedBy: a.AssessedBy,
+				AssessedOn: a.AssessedOn, ExpiresOn: a.ExpiresOn,
+			}
+		}
+	}
+	return nil
+}
+
+// senderIDs are the configured senders, in order.
+func (p *parts) senderIDs() []string {
+	var ids []string
+	for _, s := range p.config.Senders {
+		ids = append(ids, s.ID)
+	}
+	return ids
+}
+
+// person is the key of an address given on the command line.
+func (p *parts) person(address string) (key, normalised string, err error) {
+	normalised, err = policy.Normalise(address)
+	if err != nil {
+		return "", "", usageError{err}
+	}
+	return p.keys.AddressKey().Person(normalised), normalised, nil
+}
+
+func (p *parts) close() {
+	if err := p.state.Close(); err != nil {
+		p.log.Error("state not closed", "error", err)
+	}
+}
+
+// quiet is the log of commands that run and end: warnings only.
+func (a *app) quiet() *slog.Logger {
+	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}

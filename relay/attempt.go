@@ -1,0 +1,184 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"heed/policy"
+	"heed/rewrite"
+	"heed/smtp"
+)
+
+// keepCopies bounds the rewritten copies of one transaction that wait in memory; the others are made again when sent.
+const keepCopies = 32 << 20
+
+// rewriteAll makes every copy before any is sent, so that a message that cannot be made lawful is refused as a whole
+// and nothing leaves unmodified.
+func (r *Relay) rewriteAll(t *transaction) error {
+	held := 0
+	for _, j := range t.lawful() {
+		data, err := r.rewrite(t, j)
+		var no *rewrite.Refusal
+		switch {
+		case errors.As(err, &no):
+			if j.decision != nil {
+				j.decision.Forbid(policy.CodeUnrewritable, no.Why, "RFC 8058 section 3.1")
+			}
+			j.refuse(policy.CodeUnrewritable, no.Why)
+			continue
+		case err != nil:
+			return err
+		}
+		if held += len(data); held <= keepCopies {
+			j.data = data
+		}
+	}
+	return nil
+}
+
+// rewrite makes the recipient's own copy: its link, its notice.
+func (r *Relay) rewrite(t *transaction, j *job) ([]byte, error) {
+	treatment := rewrite.Treatment{Received: r.received(t)}
+	if d := j.decision; d != nil {
+		link, err := r.Links.Link(j.person, t.account.Sender.ID, t.said.Topic, t.book.scope(t, d), t.m.ID)
+		if err != nil {
+			return nil, err
+		}
+		notice, err := t.book.Notices.Compose(rewrite.NoticeInput{
+			Decision: *d, Sender: *t.account.Sender, Topic: t.said.Topic, UnsubscribeURL: link,
+			Language: t.book.Notices.Language(t.book.Language, d.Grounds.Language, t.language(), d.Country.Code),
+		})
+		if err != nil {
+			return nil, err
+		}
+		treatment.Marketing, treatment.Unsubscribe, treatment.Notice = true, link, notice
+		treatment.ListID = rewrite.ListID(t.said.Topic, t.account.Sender.ID, t.from[0])
+	}
+	return t.mail.Copy(treatment)
+}
+
+// language is what the message says it is written in.
+func (t *transaction) language() string {
+	if t.said.Language != "" {
+		return t.said.Language
+	}
+	for _, v := range t.mail.Fields("Content-Language") {
+		first, _, _ := strings.Cut(v, ",")
+		return first
+	}
+	return ""
+}
+
+// scope is how far a one-click opt-out by this message's link reaches.
+func (b *Book) scope(t *transaction, d *policy.Decision) policy.Scope {
+	topic := t.said.Topic != ""
+	switch b.OneClick {
+	case "all":
+		return policy.ScopeAll
+	case "topic":
+		if topic {
+			return policy.ScopeTopic
+		}
+	case "auto": // the topic where the mail rests on consent for it
+		if c := d.Grounds.Consent; topic && c != nil && len(c.Topics) > 0 {
+			return policy.ScopeTopic
+		}
+	}
+	return policy.ScopeSender
+}
+
+// received is this hop's trace field (RFC 5321 section 4.4; the protocol's name: RFC 3848).
+func (r *Relay) received(t *transaction) string {
+	e := t.m.Envelope
+	with := "ESMTP"
+	if e.UTF8 {
+		with = "UTF8SMTP" // RFC 6531 section 3.7.3
+	}
+	if e.TLS {
+		with += "S"
+	}
+	if e.Auth {
+		with += "A"
+	}
+	peer := e.Peer.Unmap().String()
+	if e.Peer.Unmap().Is6() {
+		peer = "IPv6:" + peer
+	}
+	return fmt.Sprintf("from %s ([%s]) by %s with %s id %s; %s", hostText(e.Helo), peer, r.Hostname, with, e.ID, r.Now().Format(time.RFC1123Z))
+}
+
+// hostText keeps what a host name may have, so that a client's HELO cannot write into the trace.
+func hostText(helo string) string {
+	b := []byte(helo)
+	for i, c := range b {
+		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '.' || c == '-' || c == '[' || c == ']' || c == ':') {
+			b[i] = '?'
+		}
+	}
+	if len(b) == 0 || len(b) > 255 {
+		return "unknown"
+	}
+	return string(b)
+}
+
+// send hands one copy to its upstream and journals the outcome. decision is the ID of the decision it rests on.
+func (r *Relay) send(ctx context.Context, t *transaction, j *job, decision string) smtp.Outcome {
+	start := time.Now()
+	o := r.handOver(ctx, t, j)
+	r.outcome(ctx, t, j, decision, o, time.Since(start))
+	return o
+}
+
+func (r *Relay) handOver(ctx context.Context, t *transaction, j *job) smtp.Outcome {
+	data := j.data
+	if data == nil {
+		var err error
+		if data, err = r.rewrite(t, j); err != nil {
+			r.Log.Error("copy not made", "message", t.m.ID, "decision", j.id, "error", err)
+			return smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault.With("the copy could not be made (%s)", t.m.ID)}
+		}
+	}
+	upstream := r.Upstreams[t.account.Upstream]
+	if upstream == nil {
+		return smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault.With("upstream %s is not configured", t.account.Upstream)}
+	}
+	m := t.m
+	m.To, m.Data = []smtp.Recipient{j.to}, data
+	reply, err := upstream.Send(ctx, m)
+	if err != nil {
+		r.Log.Warn("no answer from the upstream", "message", t.m.ID, "upstream", t.account.Upstream, "error", err)
+	}
+	return smtp.OutcomeOf(reply, err)
+}
+
+// Attempt sends a kept copy after deciding again: an opt-out clicked while mail waits stops that mail.
+func (r *Relay) Attempt(ctx context.Context, c smtp.Copy) smtp.Outcome {
+	t, j, err := r.again(c)
+	if err != nil {
+		return r.notNow(c, err)
+	}
+	if err := r.decide(ctx, t); err != nil {
+		return r.notNow(c, err)
+	}
+	if err := r.rewriteAll(t); err != nil {
+		return r.notNow(c, err)
+	}
+	if err := r.record(ctx, t, "retry"); err != nil {
+		return r.notNow(c, err)
+	}
+	if j.refusal != nil {
+		o := smtp.Outcome{Fate: smtp.Blocked, Reply: *j.refusal}
+		r.outcome(ctx, t, j, j.id, o, 0)
+		return o
+	}
+	return r.send(ctx, t, j, j.id)
+}
+
+// notNow leaves the copy where it is: unknown trouble is temporary.
+func (r *Relay) notNow(c smtp.Copy, err error) smtp.Outcome {
+	r.Log.Error("kept copy not attempted", "message", c.Message.ID, "copy", c.ID, "error", err)
+	return smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault.With("not attempted (%s)", c.ID)}
+}

@@ -1,0 +1,122 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"heed/policy"
+	"heed/rewrite"
+	"heed/smtp"
+)
+
+// maxInquiry is how many recipients one inquiry may name.
+const maxInquiry = 10_000
+
+// BadInquiry is a question that cannot be answered as it was put.
+type BadInquiry struct{ text string }
+
+func (e *BadInquiry) Error() string { return e.text }
+
+// BadInput is the mistake in words for whoever asked.
+func (e *BadInquiry) BadInput() string { return e.text }
+
+func bad(format string, args ...any) error { return &BadInquiry{fmt.Sprintf(format, args...)} }
+
+// Check answers what would be decided now, or at another time, without sending or recording anything.
+func (r *Relay) Check(ctx context.Context, q policy.Inquiry) ([]policy.Decision, error) {
+	book := r.book.Load()
+	account := book.Accounts[q.Account]
+	switch {
+	case account == nil:
+		return nil, bad("account: %q is not configured", q.Account)
+	case len(q.Recipients) == 0:
+		return nil, bad("recipients: name at least one")
+	case len(q.Recipients) > maxInquiry:
+		return nil, bad("recipients: %d, at most %d", len(q.Recipients), maxInquiry)
+	}
+	if q.Country != "" {
+		code, err := policy.ParseCountry(q.Country)
+		if err != nil {
+			return nil, bad("country: %v", err)
+		}
+		q.Country = code
+	}
+	if account.Topic != "" {
+		q.Topic = account.Topic
+	}
+	if account.Product != "" {
+		q.Product = account.Product
+	}
+	if q.At.IsZero() {
+		q.At = r.Now()
+	}
+	return r.answer(ctx, book, account, q, nil)
+}
+
+func (r *Relay) answer(ctx context.Context, book *Book, account *Account, q policy.Inquiry, from []string) ([]policy.Decision, error) {
+	persons := make([]string, len(q.Recipients))
+	for i, to := range q.Recipients {
+		address, err := policy.Normalise(to)
+		if err != nil {
+			return nil, bad("recipients[%d]: %v", i, err)
+		}
+		persons[i] = r.Key.Person(address)
+	}
+	facts, err := r.Contacts.Facts(ctx, persons)
+	if err != nil {
+		return nil, err
+	}
+	decisions := make([]policy.Decision, len(persons))
+	for i, to := range q.Recipients {
+		decisions[i] = book.Rules.Decide(policy.Question{
+			Account: &account.Account, Recipient: to, Topic: q.Topic, Product: q.Product, Country: q.Country,
+			FromDomains: from, Facts: facts[persons[i]], At: q.At,
+		})
+	}
+	return decisions, nil
+}
+
+// Preview is what would become of a message to one recipient.
+type Preview struct {
+	Decision  policy.Decision
+	Findings  []rewrite.Finding // ESP control fields
+	Rewritten []byte            // what would be sent; nil where it would not
+}
+
+// Preview treats a message as if account had submitted it to the inquiry's one recipient, and sends and records nothing.
+// What the inquiry names goes before what the message says.
+func (r *Relay) Preview(ctx context.Context, q policy.Inquiry, raw []byte) (*Preview, error) {
+	if len(q.Recipients) != 1 {
+		return nil, bad("recipients: a message is checked for one at a time")
+	}
+	if q.At.IsZero() {
+		q.At = r.Now()
+	}
+	m := smtp.Message{Envelope: smtp.Envelope{ID: smtp.NewID(), Account: q.Account, Helo: "check"}, To: []smtp.Recipient{{Address: q.Recipients[0]}}, Data: raw}
+	t, reply := r.open(m)
+	if t == nil {
+		return nil, bad("%s", reply)
+	}
+	if t.said.Category == policy.Transactional {
+		return nil, bad("account: %q sends transactional mail, which the rules of marketing do not bind", q.Account)
+	}
+	t.said.Topic = cmp.Or(q.Topic, t.said.Topic)
+	t.said.Product = cmp.Or(q.Product, t.said.Product)
+	t.said.Country = cmp.Or(q.Country, t.said.Country)
+	decisions, err := r.answer(ctx, t.book, t.account, policy.Inquiry{Recipients: q.Recipients, Topic: t.said.Topic, Product: t.said.Product, Country: t.said.Country, At: q.At}, t.from)
+	if err != nil {
+		return nil, err
+	}
+	p := &Preview{Decision: decisions[0], Findings: t.mail.Findings()}
+	if c := t.content(); c != nil {
+		p.Decision.Forbid(c.Code, c.Text, c.Citation)
+	}
+	if !p.Decision.Stops() {
+		t.jobs[0].decision = &p.Decision
+		if p.Rewritten, err = r.rewrite(t, t.jobs[0]); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}

@@ -1,0 +1,105 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"heed/policy"
+	"heed/rewrite"
+	"heed/smtp"
+)
+
+// decide answers for every recipient, after one fetch for all of them.
+func (r *Relay) decide(ctx context.Context, t *transaction) error {
+	if t.said.Category == policy.Transactional {
+		t.decideTransactional()
+		return nil
+	}
+	facts, err := r.facts(ctx, t)
+	if err != nil {
+		return err
+	}
+	content := t.content()
+	at := r.Now()
+	for _, j := range t.jobs {
+		d := t.book.Rules.Decide(t.question(j, facts[j.person], at))
+		if content != nil {
+			d.Forbid(content.Code, content.Text, content.Citation)
+		}
+		j.decision = &d
+		if d.Stops() {
+			j.refuse(d.Code, d.Text)
+		}
+	}
+	return nil
+}
+
+// facts are what RCPT fetched a moment ago, else one read for all.
+func (r *Relay) facts(ctx context.Context, t *transaction) (map[string]policy.Facts, error) {
+	persons := make([]string, len(t.jobs))
+	for i, j := range t.jobs {
+		persons[i] = j.person
+	}
+	if facts, ok := r.recent.take(t.m.ID, persons, r.Now()); ok {
+		return facts, nil
+	}
+	return r.Contacts.Facts(ctx, persons)
+}
+
+func (t *transaction) question(j *job, f policy.Facts, at time.Time) policy.Question {
+	return policy.Question{
+		Account: &t.account.Account, Recipient: j.to.Address, Topic: t.said.Topic, Product: t.said.Product,
+		Country: t.said.Country, FromDomains: t.from, Facts: f, At: at,
+	}
+}
+
+// content is what the message itself forbids for marketing mail, whoever gets it; nil: nothing.
+func (t *transaction) content() *policy.Check {
+	if c := t.recipientsInside(); c != nil {
+		return c
+	}
+	var no *rewrite.Refusal
+	if err := t.mail.Rewritable(); errors.As(err, &no) {
+		return &policy.Check{Code: policy.CodeUnrewritable, Text: no.Why, Citation: "RFC 8058 section 3.1; Directive 2002/58/EC Art. 13(4)"}
+	}
+	return nil
+}
+
+// recipientsInside are ESP control fields by which the message would reach others than its envelope says.
+func (t *transaction) recipientsInside() *policy.Check {
+	for _, f := range t.mail.Findings() {
+		return &policy.Check{Code: f.Code, Text: fmt.Sprintf("%s: %s", f.Field, f.Text), Citation: "every recipient is decided on: GDPR Art. 5(2)"}
+	}
+	return nil
+}
+
+// decideTransactional: no rule of marketing binds it; whose name it bears and whom it reaches does.
+func (t *transaction) decideTransactional() {
+	forbidden := t.recipientsInside()
+	if forbidden == nil {
+		if c := policy.CheckFrom(t.account.Sender, t.from); !c.Passed {
+			forbidden = &c
+		}
+	}
+	for _, j := range t.jobs {
+		if forbidden != nil {
+			j.refuse(forbidden.Code, forbidden.Text)
+		}
+	}
+}
+
+// refuse says what the client hears: permanent, so that a mail tool's own bounce handling works.
+func (j *job) refuse(code, text string) {
+	j.code = code
+	reply := blocked(j.to.Address, code, text, j.id)
+	if code == policy.CodeUnrewritable {
+		reply = smtp.Unrewritable.With("[%s] %s (decision %s)", code, text, j.id)
+	}
+	j.refusal = &reply
+}
+
+func blocked(to, code, text, id string) smtp.Reply {
+	return smtp.Refused.With("<%s> blocked [%s] %s (decision %s)", to, code, text, id)
+}

@@ -1,0 +1,195 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"heed/smtp"
+)
+
+const (
+	// workers bounds the upstream transactions that one message has open at once.
+	workers = 8
+	// ours is how long beyond the budget a kept copy is this node's without being held: after a crash another takes over.
+	ours = 2 * time.Minute
+)
+
+// handThrough sends a message to its one recipient while the client waits, so that the tool hears the upstream's own
+// answer. Without a final answer within the budget the copy is kept and the client hears that.
+func (r *Relay) handThrough(ctx context.Context, t *transaction, j *job) smtp.Reply {
+	c, err := t.copyOf(j, r.Now(), r.Budget)
+	if err != nil {
+		return r.fault(t, "copy", err)
+	}
+	ctx = context.WithoutCancel(ctx)
+	done := make(chan smtp.Outcome, 1)
+	go func() { done <- r.send(ctx, t, j, j.id) }()
+	timer := time.NewTimer(r.Budget)
+	defer timer.Stop()
+	select {
+	case o := <-done:
+		if o.Fate.Final() {
+			return o.Reply
+		}
+		if reply, ok := r.keep(ctx, t, []smtp.Copy{c}); !ok {
+			return unkept(reply, o)
+		}
+		r.settle(ctx, c, o)
+		return merge(t.account.Upstream, c.ID, []smtp.Outcome{o})
+	case <-timer.C:
+	}
+	reply, ok := r.keep(ctx, t, []smtp.Copy{c})
+	if !ok { // the open transaction may still deliver: the client's retry is then a second copy, not a lost one
+		return reply
+	}
+	_, release := r.Spool.Hold(ctx, c)
+	r.late.Go(func() {
+		defer release()
+		r.settle(ctx, c, <-done)
+	})
+	return merge(t.account.Upstream, c.ID, []smtp.Outcome{r.unanswered()})
+}
+
+// unkept is the answer where the upstream deferred the message and there is no room for it here either: the
+// upstream's own temporary answer, if it gave one.
+func unkept(reply smtp.Reply, o smtp.Outcome) smtp.Reply {
+	if o.Fate == smtp.Deferred && o.Reply.Temporary() {
+		return o.Reply
+	}
+	return reply
+}
+
+// deliverAll makes every lawful copy durable first, then attempts them until the budget; what is unanswered then
+// belongs to the spool, which keeps the open transactions.
+func (r *Relay) deliverAll(ctx context.Context, t *transaction, lawful []*job) smtp.Reply {
+	ctx = context.WithoutCancel(ctx)
+	copies := make([]smtp.Copy, len(lawful))
+	for i, j := range lawful {
+		c, err := t.copyOf(j, r.Now(), r.Budget)
+		if err != nil {
+			return r.fault(t, "copy", err)
+		}
+		copies[i] = c
+	}
+	if reply, ok := r.keep(ctx, t, copies); !ok {
+		return reply
+	}
+	ended := r.attemptAll(ctx, t, lawful, copies)
+	outcomes := make([]smtp.Outcome, 0, len(t.jobs))
+	var failed []smtp.Failure
+	for _, j := range t.jobs {
+		o, sent := ended[j]
+		if !sent {
+			o = smtp.Outcome{Fate: smtp.Blocked, Reply: *j.refusal}
+		}
+		outcomes = append(outcomes, o)
+		if o.Fate == smtp.Failed || o.Fate == smtp.Blocked {
+			failed = append(failed, smtp.Failure{Recipient: j.to, Reply: o.Reply, At: r.Now()})
+		}
+	}
+	reply := merge(t.account.Upstream, t.m.ID, outcomes)
+	if reply.Positive() && len(failed) > 0 {
+		if err := r.Spool.Bounce(ctx, t.m, failed); err != nil {
+			// The others were accepted: failing them now would send them twice. The journal has the failures.
+			r.Log.Error("bounce not kept", "message", t.m.ID, "recipients", len(failed), "error", err)
+		}
+	}
+	for i, j := range lawful { // only now: a crash before this line leaves them to be tried again, not forgotten
+		if ended[j].Fate == smtp.Failed {
+			r.done(ctx, copies[i])
+		}
+	}
+	return reply
+}
+
+// attemptAll attempts the copies and settles what ends within the budget, but for those that failed for good. What
+// ends later is settled then.
+func (r *Relay) attemptAll(ctx context.Context, t *transaction, lawful []*job, copies []smtp.Copy) map[*job]smtp.Outcome {
+	type result struct {
+		i int
+		o smtp.Outcome
+	}
+	results := make(chan result, len(lawful))
+	work := make(chan int, len(lawful))
+	for i := range lawful {
+		work <- i
+	}
+	close(work)
+	late := make(chan struct{})
+	for range min(workers, len(lawful)) {
+		go func() {
+			for i := range work {
+				select {
+				case <-late:
+					results <- result{i, r.unanswered()}
+				default:
+					held, release := r.Spool.Hold(ctx, copies[i])
+					o := r.send(held, t, lawful[i], lawful[i].id)
+					lawful[i].data = nil
+					results <- result{i, o}
+					release()
+				}
+			}
+		}()
+	}
+	ended := make(map[*job]smtp.Outcome, len(lawful))
+	timer := time.NewTimer(r.Budget)
+	defer timer.Stop()
+	for len(ended) < len(lawful) {
+		select {
+		case x := <-results:
+			ended[lawful[x.i]] = x.o
+			if x.o.Fate != smtp.Failed {
+				r.settle(ctx, copies[x.i], x.o)
+			}
+		case <-timer.C:
+			close(late)
+			open := len(lawful) - len(ended)
+			r.late.Go(func() {
+				for range open {
+					x := <-results
+					r.settle(ctx, copies[x.i], x.o)
+				}
+			})
+			for _, j := range lawful {
+				if _, ok := ended[j]; !ok {
+					ended[j] = r.unanswered()
+				}
+			}
+		}
+	}
+	return ended
+}
+
+func (r *Relay) unanswered() smtp.Outcome {
+	return smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.Reply{Code: 451, Enhanced: [3]int{4, 4, 7}, Text: fmt.Sprintf("no answer within %s", r.Budget)}}
+}
+
+// keep makes copies durable; where that is not ok, the reply says why and the client stays responsible.
+func (r *Relay) keep(ctx context.Context, t *transaction, copies []smtp.Copy) (reply smtp.Reply, ok bool) {
+	if r.Spool == nil {
+		return smtp.OurFault.With("no final answer from %s, and the spool is off (%s)", t.account.Upstream, t.m.ID), false
+	}
+	err := r.Spool.Keep(ctx, t.m.Data, copies)
+	switch {
+	case errors.Is(err, smtp.ErrFull):
+		return smtp.SpoolFull, false
+	case err != nil:
+		return r.fault(t, "spool", err), false
+	}
+	return smtp.Reply{}, true
+}
+
+func (r *Relay) settle(ctx context.Context, c smtp.Copy, o smtp.Outcome) {
+	if err := r.Spool.Settle(ctx, c, o); err != nil {
+		r.Log.Error("kept copy not settled", "message", c.Message.ID, "copy", c.ID, "fate", o.Fate.String(), "error", err)
+	}
+}
+
+func (r *Relay) done(ctx context.Context, c smtp.Copy) {
+	if err := r.Spool.Done(ctx, c.ID); err != nil {
+		r.Log.Error("kept copy not removed", "message", c.Message.ID, "copy", c.ID, "error", err)
+	}
+}

@@ -1,0 +1,47 @@
+package relay
+
+import (
+	"encoding/json"
+	"time"
+
+	"heed/policy"
+	"heed/smtp"
+)
+
+// note is what a kept copy carries so that any node can decide about it again.
+type note struct {
+	said
+	Decision string `json:"decision"` // the ID of the first decision
+}
+
+// copyOf is the job as the spool keeps it: the message as the client gave it, so that each attempt decides and rewrites
+// anew.
+func (t *transaction) copyOf(j *job, now time.Time, budget time.Duration) (smtp.Copy, error) {
+	b, err := json.Marshal(note{t.said, j.id})
+	if err != nil {
+		return smtp.Copy{}, err
+	}
+	m := t.m
+	m.To = []smtp.Recipient{j.to}
+	return smtp.Copy{ID: j.id, Message: m, Upstream: t.account.Upstream, Note: b, Accepted: now, Due: now.Add(budget + ours)}, nil
+}
+
+// again is the transaction of a kept copy, as far as it can be told from the copy and today's book.
+func (r *Relay) again(c smtp.Copy) (*transaction, *job, error) {
+	t := &transaction{m: c.Message, book: r.book.Load()}
+	if err := r.read(t); err != nil {
+		return nil, nil, err
+	}
+	var n note
+	if err := json.Unmarshal(c.Note, &n); err != nil {
+		return nil, nil, err
+	}
+	t.said = n.said
+	address, err := policy.Normalise(c.Message.To[0].Address)
+	if err != nil {
+		return nil, nil, err
+	}
+	j := &job{to: c.Message.To[0], person: r.Key.Person(address), id: smtp.NewID()}
+	t.jobs = []*job{j}
+	return t, j, nil
+}
