@@ -122,7 +122,7 @@ func parseURL(s string) (URL, error) {
 		return URL{}, errors.New("is not an upstream's URL")
 	}
 	var u URL
-	port := ""
+	var port string
 	switch p.Scheme {
 	case "smtp":
 		u.Security, port = NoTLS, "25"
@@ -165,7 +165,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// parseAddress takes host:port to listen on; port 0 lets the system choose.
+// validAddress takes host:port to listen on; port 0 lets the system choose.
 func validAddress(s string) bool {
 	host, port, err := net.SplitHostPort(s)
 	return err == nil && (host == "" || validHost(host)) && validPort(port, 0)
