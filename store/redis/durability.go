@@ -26,11 +26,12 @@ var assured = [...]struct{ setting, value, otherwise string }{
 
 const vouch = "or, where the provider vouches for its durability, set durability: assumed"
 
-// verify runs on every new connection that writes: the server may have come back with other settings.
+// verify runs on every new connection that writes: the server may have come back with other settings. Its errors wrap
+// nothing: go-redis passes on only what the hook's error wraps.
 func (d *durability) verify(ctx context.Context, c *redis.Conn) error {
 	info, err := c.Info(ctx, "replication").Result()
 	if err != nil {
-		return fmt.Errorf("durability strict cannot be verified: allow +info, %s: %w", vouch, err)
+		return fmt.Errorf("durability strict cannot be verified: allow +info to this user, %s: %s", vouch, err.Error())
 	}
 	if field(info, "role") != "master" {
 		return errors.New("the server is a replica: name the primary")
@@ -60,7 +61,7 @@ func setting(ctx context.Context, c *redis.Conn, name string) (string, error) {
 		return "", err
 	}
 	if err != nil {
-		return "", fmt.Errorf("durability strict cannot be verified, the server forbids CONFIG GET: allow +config|get to this user, %s: %w", vouch, err)
+		return "", fmt.Errorf("durability strict cannot be verified, the server forbids CONFIG GET: allow +config|get to this user, %s: %s", vouch, err.Error())
 	}
 	return found[name], nil
 }

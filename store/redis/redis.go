@@ -77,6 +77,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	if err := s.greet(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("state redis %s: %w", opt.Addr, err), s.Close())
 	}
+	s.log.Info("state opened", "redis", opt.Addr, "durability verified", o.Verify)
 	return s, nil
 }
 
