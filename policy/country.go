@@ -18,6 +18,10 @@ var gdprCountries = map[string]bool{
 	"GB": true,
 }
 
+// gdprApplies tells whether the GDPR or the UK GDPR binds mail to or from a country (Art. 3). An unknown country may be
+// one of theirs.
+func gdprApplies(country string) bool { return country == "" || gdprCountries[country] }
+
 // ParseCountry is the ISO 3166-1 alpha-2 code of a country given as one, in any case; UK is GB and EL is GR, as the EU
 // writes them.
 func ParseCountry(s string) (string, error) {

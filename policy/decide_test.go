@@ -188,6 +188,11 @@ func TestDecide(t *testing.T) {
 			q.Account.Sender.Country = "US"
 			q.Facts.Contact.Consents = nil
 		}, ""},
+		{"sender of unknown country to US individual", func(q *Question) {
+			q.country("US")
+			q.Account.Sender.Country = ""
+			q.Facts.Contact.Consents = nil
+		}, "basis.missing"},
 		{"UK sender to US individual", func(q *Question) { q.country("US"); q.Facts.Contact.Consents = nil }, "basis.missing"},
 		{"malformed address", func(q *Question) { q.Recipient = "nobody" }, "consent.missing"},
 	}

@@ -162,7 +162,7 @@ func (r *Rules) checkBasis(q *Question, j *judgement, consent *Consent, country 
 	switch {
 	case kind == Generic:
 		return pass("not_required", "a generic address is not personal data")
-	case country != "" && !gdprCountries[country] && !gdprCountries[q.Account.Sender.Country]:
+	case !gdprApplies(country) && !gdprApplies(q.Account.Sender.Country):
 		return pass("not_required", "GDPR applies neither to the recipient's country nor to the sender's")
 	case consent != nil:
 		return pass("consent", "the consent is the legal basis")

@@ -13,7 +13,7 @@ const (
 
 // dueNotices are the notices the message must carry if it is sent, blocked or not (an observed block is sent).
 func dueNotices(d *Decision, q *Question) []string {
-	personal := d.AddressKind != Generic && (d.Country.Code == "" || gdprCountries[d.Country.Code] || gdprCountries[q.Account.Sender.Country])
+	personal := d.AddressKind != Generic && (gdprApplies(d.Country.Code) || gdprApplies(q.Account.Sender.Country))
 	due := []string{NoticeIdentity, NoticeLabel, NoticeReason}
 	if personal || d.SoftOptIn == "met" {
 		due = append(due, NoticeObjection)

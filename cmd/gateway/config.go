@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+
+	"github.com/goccy/go-yaml"
 
 	"heed/config"
 )
@@ -66,5 +69,17 @@ func (configPrint) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return c.Print(a.out)
+	if !a.json {
+		return c.Print(a.out)
+	}
+	var text bytes.Buffer
+	if err := c.Print(&text); err != nil {
+		return err
+	}
+	out, err := yaml.YAMLToJSON(text.Bytes())
+	if err != nil {
+		return err
+	}
+	_, err = a.out.Write(out)
+	return err
 }

@@ -90,12 +90,12 @@ func run(ctx context.Context, args []string, p *process) int {
 	if v, ok := p.env("HEED_CONFIG"); ok && c.Config == "" {
 		c.Config = v
 	}
-	err = parsed.Run(&app{process: p, ctx: ctx, file: c.Config, json: c.JSON})
-	return p.report(err)
+	a := &app{process: p, ctx: ctx, file: c.Config, json: c.JSON}
+	return a.report(parsed.Run(a))
 }
 
 // report prints an error and chooses the exit code.
-func (p *process) report(err error) int {
+func (a *app) report(err error) int {
 	var mistakes *config.Errors
 	var usage usageError
 	switch {
@@ -103,14 +103,19 @@ func (p *process) report(err error) int {
 		return exitDone
 	case errors.Is(err, errRefused): // said already
 		return exitRefused
+	case errors.As(err, &mistakes) && a.json:
+		if err := a.printJSON(map[string]any{"ok": false, "mistakes": mistakes.Mistakes}); err != nil {
+			fmt.Fprintln(a.err, "gateway:", err)
+		}
+		return exitUsage
 	case errors.As(err, &mistakes):
-		fmt.Fprintln(p.err, mistakes)
+		fmt.Fprintln(a.err, mistakes)
 		return exitUsage
 	case errors.As(err, &usage):
-		fmt.Fprintln(p.err, "gateway:", err)
+		fmt.Fprintln(a.err, "gateway:", err)
 		return exitUsage
 	}
-	fmt.Fprintln(p.err, "gateway:", err)
+	fmt.Fprintln(a.err, "gateway:", err)
 	return exitRefused
 }
 

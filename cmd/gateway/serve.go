@@ -8,10 +8,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 
 	"heed/admin"
 	"heed/smtp"
@@ -29,9 +32,9 @@ func (serveCmd) Run(a *app) error {
 	}
 	g, err := start(p)
 	if err != nil {
-		p.close()
 		return err
 	}
+	p.warnOfDeadLinks()
 	for {
 		select {
 		case <-a.ctx.Done():
@@ -51,6 +54,24 @@ func (serveCmd) Run(a *app) error {
 			log.Info("reloaded accounts, senders, rules and certificate")
 		}
 	}
+}
+
+// warnOfDeadLinks: mail that leaves this machine with links that nobody else can open has no working opt-out.
+func (p *parts) warnOfDeadLinks() {
+	public, err := url.Parse(p.config.PublicURL)
+	if err != nil || !loopback(public.Hostname()) {
+		return
+	}
+	for _, u := range p.config.Upstreams {
+		if !u.URL.Loopback() {
+			p.log.Warn("public_url is on loopback: recipients cannot open the opt-out links", "public_url", p.config.PublicURL, "upstream", u.Name)
+		}
+	}
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // gateway is everything that runs. stops undo what was started, the last first.
@@ -197,13 +218,16 @@ func (g *gateway) ready(ctx context.Context) error {
 	return nil
 }
 
+// httpConnections bounds the connections of one HTTP listener; more wait to be accepted.
+const httpConnections = 1000
+
 func (g *gateway) serveHTTP(name, address string, s *http.Server) (net.Addr, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, usagef("listen.%s: %w", name, err)
 	}
 	go func() {
-		if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.Serve(netutil.LimitListener(ln, httpConnections)); !errors.Is(err, http.ErrServerClosed) {
 			g.failed <- fmt.Errorf("listen.%s: %w", name, err)
 		}
 	}()
