@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 )
 
@@ -229,4 +230,28 @@ func (m *Mail) open(p *part) (*body, error) {
 	}
 	b.place.at *= b.cs.width()
 	return b, nil
+}
+
+var htmlLang = regexp.MustCompile(`(?i)<html\b[^>]*\slang\s*=\s*["']?([a-z]{2,3}(?:-[a-z0-9-]{1,20})?)`)
+
+// Language is what the message says of its language (BCP 47): Content-Language, else the lang attribute of its HTML;
+// "" where it says nothing.
+func (m *Mail) Language() string {
+	for _, v := range m.values("Content-Language") {
+		tag, _, _ := strings.Cut(v, ",")
+		if tag = strings.TrimSpace(tag); tag != "" && len(tag) < 36 && fieldText(tag) {
+			return tag
+		}
+	}
+	if m.Rewritable() != nil {
+		return ""
+	}
+	for _, b := range m.bodies {
+		if b.html {
+			if g := htmlLang.FindSubmatch(b.cs.view(b.decoded[:min(len(b.decoded), 8192)])); g != nil {
+				return string(g[1])
+			}
+		}
+	}
+	return ""
 }

@@ -43,7 +43,7 @@ func charsetOf(label string, body []byte) charset {
 	c := charset{label: label}
 	switch {
 	case label == "" || label == "us-ascii" || label == "ascii" || label == "ansi_x3.4-1968":
-		c.ascii = true
+		c.ascii, c.label = true, "us-ascii"
 	case label == "utf-8" || label == "utf8":
 		c.utf8 = true
 	case strings.Contains(label, "utf-7"):
@@ -196,11 +196,11 @@ func (c charset) encode(s string) ([]byte, bool) {
 		return []byte(strings.ReplaceAll(s, "~", "~~")), ascii
 	case ascii || c.utf8:
 		return []byte(s), true
-	case c.enc == nil || c.family == shifted:
+	case c.enc == nil:
 		return nil, false
 	}
 	out, err := c.enc.NewEncoder().Bytes([]byte(s))
-	return out, err == nil
+	return append(out, c.neutral(out)...), err == nil
 }
 
 // decode reads b as UTF-8; false where any of it is not valid in the charset.
@@ -210,6 +210,16 @@ func (c charset) decode(b []byte) (string, bool) {
 		return string(b), isASCII(b)
 	case c.utf8:
 		return string(b), utf8.Valid(b)
+	case c.width() == 2:
+		units := make([]uint16, len(b)/2)
+		for i := range units {
+			units[i] = uint16(b[2*i]) | uint16(b[2*i+1])<<8
+			if c.family == utf16BE {
+				units[i] = uint16(b[2*i])<<8 | uint16(b[2*i+1])
+			}
+		}
+		s := string(utf16.Decode(units))
+		return s, !strings.ContainsRune(s, utf8.RuneError)
 	case c.enc == nil:
 		return "", false
 	}

@@ -96,7 +96,8 @@ func lineEnd(b []byte, at, end int) int {
 	return end
 }
 
-// param is one parameter of a Content-* field; start and end are the offsets of its value as it stands.
+// param is one parameter of a Content-* field; start and end are the offsets of its value as it stands,
+// -1 where it has none.
 type param struct {
 	name, value string
 	start, end  int
@@ -112,6 +113,8 @@ func parseParams(v string) (string, []param) {
 		piece := v[at:end]
 		if n == 0 {
 			first = strings.TrimSpace(piece)
+		} else if name := strings.ToLower(strings.TrimSpace(piece)); name != "" && !strings.Contains(piece, "=") {
+			params = append(params, param{name, "", -1, -1})
 		} else if eq := strings.IndexByte(piece, '='); eq >= 0 {
 			raw := piece[eq+1:]
 			start := at + eq + 1 + len(raw) - len(strings.TrimLeft(raw, " \t\r\n"))

@@ -73,7 +73,7 @@ func readOutline(doc []byte) outline {
 			}
 			t.text = raw == "" && len(bytes.TrimSpace(z.Raw())) > 0
 		case html.CommentToken:
-			if r := z.Raw(); at+size == len(doc) && !bytes.HasSuffix(r, []byte(">")) {
+			if r := z.Raw(); at+size == len(doc) && !closed(r) {
 				o.end = at
 				return o
 			}
@@ -262,7 +262,7 @@ func findPlace(doc []byte) (place, error) {
 	s.cut(len(s.open) - 1)
 	tries := []place{{at: end}}
 	if e := s.hidden(); e != nil {
-		tries = tries[:0]
+		tries = nil
 		if e.tag.name != "body" && e.tag.name != "html" {
 			tries = append(tries, place{end, s.closers(e)})
 		}
@@ -270,9 +270,16 @@ func findPlace(doc []byte) (place, error) {
 			tries = append(tries, place{at: e.tag.at})
 		}
 	}
-	for _, p := range tries {
-		if !o.hides || visible(doc, p) {
-			return p, nil
+	if !o.hides {
+		return tries[0], nil
+	}
+	for i := 0; i < len(tries); i++ {
+		seen, closes := look(doc, tries[i])
+		if seen {
+			return tries[i], nil
+		}
+		if closes != "" && tries[i].closes == "" && tries[i].at == end && !strings.Contains(closes, "</body>") {
+			tries = append(tries, place{end, closes})
 		}
 	}
 	return place{}, errHidden
@@ -294,30 +301,41 @@ func (s *stack) closers(e *open) string {
 
 const marker = "heed-notice-marker"
 
-// visible asks an HTML5 parser, which repairs bad nesting as browsers do, whether text at p is seen.
-func visible(doc []byte, p place) bool {
+// closed tells whether a comment ended before the document did.
+func closed(comment []byte) bool {
+	if !bytes.HasPrefix(comment, []byte("<!--")) {
+		return bytes.HasSuffix(comment, []byte(">"))
+	}
+	return bytes.HasSuffix(comment, []byte("-->")) || bytes.HasSuffix(comment, []byte("--!>")) && len(comment) > 7
+}
+
+// look asks an HTML5 parser, which repairs bad nesting as browsers do, whether text at p is seen. Where it is not,
+// closes are the end tags out to what hides it.
+func look(doc []byte, p place) (seen bool, closes string) {
 	var b bytes.Buffer
 	b.Write(doc[:p.at])
 	b.WriteString(p.closes + `<div style="font-size:13px">` + marker + `</div>`)
 	b.Write(doc[p.at:])
 	root, err := html.ParseWithOptions(&b, html.ParseOptionEnableScripting(false))
 	if err != nil {
-		return false
+		return false, ""
 	}
 	for n := range root.Descendants() {
 		if n.Type == html.TextNode && strings.Contains(n.Data, marker) {
 			return shown(n)
 		}
 	}
-	return false
+	return false, ""
 }
 
-// shown tells whether no ancestor hides a node. The notice sets its own font size.
-func shown(n *html.Node) bool {
-	for n = n.Parent; n != nil; n = n.Parent {
-		if hiding[n.Data] {
-			return false
+// shown tells whether no ancestor hides a node, else the end tags out to the outermost that does.
+func shown(n *html.Node) (seen bool, closes string) {
+	tags := ""
+	for n = n.Parent.Parent; n != nil; n = n.Parent { // not the notice's own element
+		if n.Type != html.ElementNode {
+			continue
 		}
+		tags += "</" + n.Data + ">"
 		var s style
 		for _, a := range n.Attr {
 			switch a.Key {
@@ -327,9 +345,9 @@ func shown(n *html.Node) bool {
 				s.hides = true
 			}
 		}
-		if s.hides {
-			return false
+		if s.hides || hiding[n.Data] {
+			closes = tags
 		}
 	}
-	return true
+	return closes == "", closes
 }

@@ -43,14 +43,12 @@ func (b *body) insert(m *Mail, n Notice) (*change, error) {
 	if c := b.own(m, text); c != nil {
 		return c, nil
 	}
-	for _, certain := range []bool{true, false} {
-		if b.valid && b.cs.certain() == certain && b.labelled(m) {
-			return b.convert(m, b.text, text), nil
-		}
-		if folded := foldASCII(text); isASCII([]byte(folded)) {
-			if c := b.own(m, folded); c != nil {
-				return c, nil
-			}
+	if b.valid && b.cs.certain() && b.labelled(m) {
+		return b.convert(m, b.text, text), nil
+	}
+	if folded := foldASCII(text); isASCII([]byte(folded)) {
+		if c := b.own(m, folded); c != nil {
+			return c, nil
 		}
 	}
 	return nil, refuse("neither the charset %q of a body nor ASCII can hold the notice, and the body cannot be converted", b.cs.label)
@@ -60,14 +58,21 @@ func (b *body) insert(m *Mail, n Notice) (*change, error) {
 func (b *body) own(m *Mail, text string) *change {
 	core, ok := b.cs.encode(text)
 	switch ascii := isASCII([]byte(text)); {
-	case !ok || !ascii && !b.valid: // broken text is shown by guesses, which spoil what is not ASCII
+	case !ok || !ascii && !b.valid && b.cs.family != utf7: // broken text is shown by guesses, which spoil what is not ASCII
 		return nil
-	case b.cte != identity || isASCII(core) || !isASCII(b.raw):
+	case b.cte != identity || (isASCII(core) || !isASCII(b.raw)) && longest(core) < 990: // RFC 5322 section 2.1.1
 		return b.splice(m, core)
-	case b.labelled(m) && b.cs.family == asciiBased: // fits the charset, but not 7bit
+	case b.labelled(m) && b.cs.family == asciiBased: // fits the charset, but not the transfer encoding
 		return b.reencode(m, b.decoded, core, "")
 	}
 	return nil
+}
+
+func longest(b []byte) (n int) {
+	for l := range bytes.Lines(b) {
+		n = max(n, len(l))
+	}
+	return n
 }
 
 // convert turns the part into UTF-8.
@@ -83,9 +88,16 @@ func (b *body) convert(m *Mail, old, text string) *change {
 
 // labelled tells whether the header of the part can be corrected: it must not run into the body.
 func (b *body) labelled(m *Mail) bool {
+	if b.part.head.broken && !b.root || b.part.malformed {
+		return false
+	}
+	for _, q := range b.part.params {
+		if q.name == "charset*" || q.name == "charset" && (q.start < 0 || strings.Contains(q.value, "(")) {
+			return false
+		}
+	}
 	f := b.part.field("Content-Type")
-	return (b.root || !b.part.head.broken) && !b.part.malformed && b.part.param("charset*") == "" &&
-		(f == nil || !strings.HasSuffix(f.value(m.raw), ";"))
+	return f == nil || !strings.HasSuffix(f.value(m.raw), ";")
 }
 
 // around is what separates the notice from the text on both sides.
@@ -161,17 +173,17 @@ func (m *Mail) relabel(b *body, label, cte string) []edit {
 	p := b.part
 	var edits []edit
 	fresh := ""
-	if f := p.field("Content-Type"); f == nil {
+	if p.field("Content-Type") == nil {
 		if label == "" {
 			label = b.cs.label
 		}
 		fresh = "Content-Type: " + p.typ + "; charset=" + label + "\r\n"
-	} else if label != "" {
-		edits = append(edits, m.relabelField(f, label)...)
 	}
 	had := false
 	for _, f := range p.fields {
 		switch {
+		case f.is("Content-Type") && label != "":
+			edits = append(edits, m.relabelField(f, label)) // all that there are say the same
 		case f.is("Content-Transfer-Encoding") && !had:
 			had = true
 			edits = append(edits, edit{f.start, f.end - f.start, []byte("Content-Transfer-Encoding: " + cte + "\r\n")})
@@ -195,17 +207,17 @@ func (m *Mail) relabel(b *body, label, cte string) []edit {
 	return edits
 }
 
-// relabelField sets the charset in every Content-Type of the part; all that there are say the same.
-func (m *Mail) relabelField(f *field, label string) []edit {
+// relabelField sets the charset in a Content-Type.
+func (m *Mail) relabelField(f field, label string) edit {
 	v := m.raw[f.colon+1 : f.end]
 	_, params := parseParams(string(v))
 	for _, q := range params {
 		if q.name == "charset" {
-			return []edit{{f.colon + 1 + q.start, q.end - q.start, []byte(label)}}
+			return edit{f.colon + 1 + q.start, q.end - q.start, []byte(label)}
 		}
 	}
 	at := f.colon + 1 + len(bytes.TrimRight(v, " \t\r\n;"))
-	return []edit{{at, f.end - at, []byte(";\r\n charset=" + label + "\r\n")}}
+	return edit{at, f.end - at, []byte(";\r\n charset=" + label + "\r\n")}
 }
 
 // plainLines are the lines of a text without blanks at their ends.

@@ -1,21 +1,35 @@
 package rewrite
 
 import (
-	"iter"
-	"maps"
 	"testing"
+	"time"
+
+	"heed/policy"
 )
 
-func mapsKeys[K comparable, V any](m map[K]V) iter.Seq[K] { return maps.Keys(m) }
-
+// sample is a marketing treatment with every block in its notice.
 func sample(t testing.TB, language, name string) Treatment {
 	t.Helper()
-	text := "This is advertising from Acme Ltd, 1 High Street, London.\n\nUnsubscribe: https://opt.acme.example/u/tok\nIt is free and takes effect at once."
-	html := `<div style="font-size:13px"><p>This is advertising from <b>Acme Ltd</b>, 1 High Street, London.</p><p>Unsubscribe: <a href="https://opt.acme.example/u/tok">here</a>. It is free and takes effect at once.</p></div>`
-	if language == "de" {
-		text = "Dies ist Werbung von Bräuer & Söhne GmbH, Straße 1.\n\nhttps://opt.acme.example/u/tok\nDie Abmeldung wirkt sofort."
-		html = `<div style="font-size:13px"><p>Dies ist Werbung von Bräuer &amp; Söhne GmbH, Straße 1. <a href="https://opt.acme.example/u/tok">hier</a> wirkt sofort.</p></div>`
+	all, err := LoadNotices()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return Treatment{Marketing: true, Received: "from crm ([127.0.0.1]) by gw.acme.example with ESMTP id 0123456789abcdef; Mon, 23 Nov 2026 10:00:00 +0000",
-		Unsubscribe: "https://opt.acme.example/u/tok", ListID: `"News" <news.acme.acme.example>`, Notice: Notice{text, html}}
+	in := NoticeInput{Sender: acme(name), Topic: "newsletter", UnsubscribeURL: "https://opt.acme.example/u/AbC-123_456",
+		Mailto: "mailto:unsubscribe@opt.acme.example?subject=unsubscribe%20AbC-123_456", Language: language}
+	in.Decision.Notices = []string{"identity", "label", "reason", "objection", "art14", "unsubscribe", "country"}
+	in.Decision.LegalBasis = "consent"
+	in.Decision.Grounds = policy.Grounds{Source: "trade fair 2026",
+		Consent: &policy.Consent{At: time.Date(2026, 1, 10, 9, 0, 0, 0, time.UTC), Place: "https://acme.example/signup"}}
+	notice, err := all.Compose(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Treatment{Marketing: true,
+		Received:    "from crm ([127.0.0.1]) by gw.acme.example with ESMTPSA id 0123456789abcdef; Mon, 23 Nov 2026 10:00:00 +0000",
+		Unsubscribe: in.UnsubscribeURL, Mailto: in.Mailto, ListID: ListID("newsletter", "acme", "acme.example"), Notice: notice}
+}
+
+func acme(name string) policy.Sender {
+	return policy.Sender{ID: "acme", Name: name, PostalAddress: "1 High Street,\nLondon EC1A 1AA", Country: "GB", Contact: "privacy@acme.example",
+		Phone: "+44 20 0000 0000", Website: "https://acme.example", PrivacyURL: "https://acme.example/privacy?a=1&b=2"}
 }

@@ -216,10 +216,9 @@ func cutBase64(raw []byte, n int) (cut, last int) {
 	seen, quad, pads := 0, 0, 0
 	for i, c := range raw {
 		if c == '=' {
+			last = i + 1
 			if quad >= 2 {
-				pads++
-				last = i + 1
-				if quad+pads >= 4 {
+				if pads++; quad+pads >= 4 {
 					return cut, last
 				}
 			}
