@@ -36,6 +36,10 @@ func newPHC() phc {
 func HashPassword(password string) string {
 	h := newPHC()
 	h.sum = h.derive(password)
+	return h.String()
+}
+
+func (h phc) String() string {
 	b64 := base64.RawStdEncoding
 	return fmt.Sprintf("%sv=%d$m=%d,t=%d,p=%d$%s$%s", phcPrefix, argon2.Version, h.kib, h.passes, h.lanes,
 		b64.EncodeToString(h.salt), b64.EncodeToString(h.sum))

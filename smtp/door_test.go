@@ -55,7 +55,7 @@ func (h *doorHandler) messages() []Message {
 	return h.got
 }
 
-// doorListener2 makes clients seem to come from elsewhere.
+// fromElsewhere makes clients seem to come from elsewhere.
 type fromElsewhere struct {
 	net.Listener
 	addr string
@@ -163,7 +163,7 @@ func testTLS(testing.TB) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{testCertificate()}, MinVersion: tls.VersionTLS12}
 }
 
-// peer is one raw client.
+// rawClient is a client that says whatever it wants.
 type rawClient struct {
 	t testing.TB
 	net.Conn
@@ -264,9 +264,11 @@ func (c *rawClient) play(script string) {
 
 func (c *rawClient) startTLS() {
 	c.t.Helper()
-	tc := tls.Client(c.Conn, &tls.Config{InsecureSkipVerify: true})
+	tc := tls.Client(c.Conn, insecureTLS())
 	if err := tc.Handshake(); err != nil {
 		c.t.Fatal(err)
 	}
 	c.Conn, c.in = tc, bufio.NewReader(tc)
 }
+
+func insecureTLS() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }

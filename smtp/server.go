@@ -219,13 +219,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-s.empty:
 		return nil
 	case <-ctx.Done():
+		s.cancel()
 	}
-	s.cancel()
 	s.mu.Lock()
+	late := len(s.dialogs) > 0
 	for d := range s.dialogs {
 		d.sever()
 	}
 	s.mu.Unlock()
 	<-s.empty
-	return ctx.Err()
+	if late {
+		return ctx.Err()
+	}
+	return nil
 }
