@@ -106,7 +106,7 @@ func (s *Store) SpoolAdd(ctx context.Context, node string, due time.Time, body [
 	defer cancel()
 	ids := slices.Sorted(maps.Keys(copies))
 	h := fnv.New32a()
-	h.Write([]byte(ids[0])) //nolint:errcheck // a hash takes everything
+	h.Write([]byte(ids[0]))
 	shard := int(h.Sum32() % shardCount)
 	sizes, _, err := s.spoolSizes(ctx)
 	if err != nil {

@@ -28,8 +28,9 @@ func initialise(ctx context.Context, db *sql.DB, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // it only goes back to its pool
-	if err := recognise(ctx, conn, len(steps)); err != nil {
+	defer conn.Close()
+	version, err := recognise(ctx, conn, len(steps))
+	if err != nil {
 		return err
 	}
 	if err := check(ctx, conn, log); err != nil {
@@ -38,28 +39,26 @@ func initialise(ctx context.Context, db *sql.DB, log *slog.Logger) error {
 	if err := wal(ctx, conn); err != nil {
 		return err
 	}
+	if version == len(steps) {
+		return nil // without waiting for a writer in another process
+	}
 	return migrate(ctx, conn, len(steps))
 }
 
 // recognise refuses what is not ours or newer than this program. Its first read finds a file that is no database.
-func recognise(ctx context.Context, conn *sql.Conn, steps int) error {
-	var tables, version, application int
-	if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
-		return err
+func recognise(ctx context.Context, conn *sql.Conn, steps int) (version int, err error) {
+	var tables, application int
+	err = conn.QueryRowContext(ctx, `SELECT count(*), (SELECT user_version FROM pragma_user_version),
+		(SELECT application_id FROM pragma_application_id) FROM sqlite_schema`).Scan(&tables, &version, &application)
+	switch {
+	case err != nil:
+		return 0, err
+	case tables > 0 && application != applicationID:
+		return 0, errors.New("the file is another program's database: name another file")
+	case version > steps:
+		return 0, fmt.Errorf("the file has schema %d, this program knows %d: use the newer program that wrote it, or restore a backup made before the upgrade", version, steps)
 	}
-	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return err
-	}
-	if err := conn.QueryRowContext(ctx, "PRAGMA application_id").Scan(&application); err != nil {
-		return err
-	}
-	if tables > 0 && application != applicationID {
-		return errors.New("the file is another program's database: name another file")
-	}
-	if version > steps {
-		return fmt.Errorf("the file has schema %d, this program knows %d: use the newer program that wrote it, or restore a backup made before the upgrade", version, steps)
-	}
-	return nil
+	return version, nil
 }
 
 // check looks for damage. A big file is not read to its end: damage found later fails the operation that meets it.

@@ -51,7 +51,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		sync = "NORMAL"
 	}
 	s := &Store{path: path, timeout: o.Timeout, log: o.Log}
-	writes, err := pool(path, o.Timeout, "synchronous("+sync+")", "secure_delete(FAST)",
+	writes, err := pool(path, o.Timeout, "synchronous("+sync+")", "secure_delete(ON)", // what is erased or delivered must not linger in free pages
 		"wal_autocheckpoint(1000)", "journal_size_limit(67108864)")
 	if err != nil {
 		return nil, fmt.Errorf("state %s: %w", path, err)

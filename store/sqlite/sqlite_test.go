@@ -160,7 +160,7 @@ func group(t *testing.T, s *Store, runs ...func(*tx) error) []error {
 	for _, run := range runs {
 		requests = append(requests, &write{run: run, done: make(chan error, 1)})
 	}
-	s.writer.close() //nolint:errcheck // its loop ends, so that this goroutine may commit
+	s.writer.close() // its loop ends, so that this goroutine may commit
 	db, err := pool(s.path, time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -344,6 +344,90 @@ func TestReopenedFileKeepsItsState(t *testing.T) {
 	}
 	if !isOut(t, open(t, path), "p") {
 		t.Error("the opt-out is lost")
+	}
+}
+
+func TestErasedIsGoneFromTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	s, err := Open(t.Context(), path, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	contact := policy.Contact{Address: "maria@x.example"}
+	for i := range 200 { // until it overflows its page, and leaves old versions behind
+		contact.Consents = append(contact.Consents, policy.Consent{Sender: fmt.Sprint("s", i), Evidence: "evidence of maria", At: at})
+		if err := s.Merge(t.Context(), map[string]policy.Contact{"p": contact}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entry := policy.Entry{ID: "e", At: at, Person: "p", Recipient: contact.Address, Verdict: &policy.Decision{Recipient: contact.Address}}
+	if err := s.Record(t.Context(), []policy.Entry{entry}); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := s.SpoolAdd(t.Context(), "n", at, []byte(strings.Repeat("To: maria\r\n", 5000)), map[string][]byte{"c": []byte("maria")}, 1<<30); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	for _, err := range []error{s.SpoolDone(t.Context(), "c"), second(s.Erase(t.Context(), "p")), s.Close()} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(path)
+	if n := strings.Count(string(b), "maria"); n > 0 || err != nil {
+		t.Errorf("her name stands in the file %d times (%v)", n, err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestWALEndsAfterAReaderHeldIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	s := open(t, path)
+	reader, err := s.reads.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.ExecContext(t.Context(), "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	if err := reader.QueryRowContext(t.Context(), "SELECT count(*) FROM meta").Scan(new(int)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if ok, err := s.SpoolAdd(t.Context(), "n", at, make([]byte, 1<<20), map[string][]byte{fmt.Sprint(i): nil}, 1<<30); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	size := func() int64 {
+		info, err := os.Stat(path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	if size() < 5<<20 {
+		t.Fatal("the reader did not hold the WAL")
+	}
+	if _, err := reader.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.writer.close() // its loop ends, so that this goroutine may commit
+	db, err := pool(path, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	w := &writer{db: db, path: path, log: s.log}
+	defer w.reset()
+	if _, err := w.attempt([]*write{{run: put("x"), done: make(chan error, 1)}}); err != nil {
+		t.Fatal(err)
+	}
+	w.checkpoint(1 << 20)
+	if size() != 0 {
+		t.Errorf("the WAL still has %d bytes", size())
 	}
 }
 

@@ -128,7 +128,7 @@ func (w *writer) commit(group []*write) {
 	}
 	w.groups++
 	if w.groups%256 == 0 {
-		w.checkpoint()
+		w.checkpoint(walBytes)
 	}
 }
 
@@ -203,9 +203,9 @@ func (w *writer) reset() {
 }
 
 // checkpoint moves a WAL that outgrew its bound, because there was always a reader, into the file.
-func (w *writer) checkpoint() {
+func (w *writer) checkpoint(limit int64) {
 	info, err := os.Stat(w.path + "-wal")
-	if err != nil || info.Size() < walBytes || w.tx == nil {
+	if err != nil || info.Size() < limit || w.tx == nil {
 		return
 	}
 	var busy, frames, moved int

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -55,13 +56,13 @@ func factsRoundTrip(t *testing.T, s store.State) {
 
 func factsOfTenThousand(t *testing.T, s store.State) {
 	persons := numbered("p", 10_000)
-	contacts := map[string]policy.Contact{}
-	for i, p := range persons {
-		if i%2 == 0 {
-			contacts[p] = policy.Contact{Address: p + "@x.example"}
+	for some := range slices.Chunk(persons, 1000) {
+		contacts := map[string]policy.Contact{}
+		for i := 0; i < len(some); i += 2 {
+			contacts[some[i]] = policy.Contact{Address: some[i] + "@x.example"}
 		}
+		must(t, s.Merge(ctx(t), contacts))
 	}
-	must(t, s.Merge(ctx(t), contacts))
 	got, err := s.Facts(ctx(t), persons)
 	must(t, err)
 	want(t, "known persons", len(got), 5000)

@@ -93,7 +93,7 @@ func optOutRemove(t *testing.T, s store.State) {
 }
 
 func optOutsListed(t *testing.T, s store.State) {
-	const persons = 700
+	const persons = 300
 	expected := map[string]int{}
 	for i, p := range numbered("p", persons) {
 		address := ""

@@ -35,8 +35,10 @@ func StartRedis(t testing.TB, args ...string) *Redis {
 	}
 	port := freePort(t)
 	r := &Redis{t: t, Addr: net.JoinHostPort("127.0.0.1", port)}
-	r.args = append([]string{path, "--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "",
-		"--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no"}, args...)
+	r.args = append([]string{
+		path, "--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "",
+		"--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no",
+	}, args...)
 	t.Cleanup(r.Kill)
 	r.Start()
 	return r
@@ -47,7 +49,7 @@ func freePort(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // nothing was written
+	defer l.Close()
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
@@ -88,7 +90,7 @@ func answers(addr string) bool {
 	if err != nil {
 		return false
 	}
-	defer c.Close() //nolint:errcheck // nothing is kept
+	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
 		return false
 	}

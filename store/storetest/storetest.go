@@ -32,7 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) store.State) {
 		{"opt-outs survive erasure and merges", optOutsSurvive},
 		{"erasure forgets contact and address", eraseForgets},
 		{"erasure is not undone for old journal entries", eraseStays},
-		{"a repeated record does not bring an address back", eraseThenRepeat},
+		{"a repeated opt-out does not bring an address back", eraseThenRepeat},
 		{"opt-outs are listed once each", optOutsListed},
 		{"opt-outs at the same time", optOutsConcurrently},
 		{"an entry comes back as it was", journalRoundTrip},
