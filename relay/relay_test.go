@@ -21,7 +21,7 @@ import (
 // world is everything around a relay, in memory; tests break parts of it.
 type world struct {
 	*Relay
-	t  *testing.T
+	t  testing.TB
 	mu sync.Mutex
 
 	facts      map[string]policy.Facts
@@ -41,7 +41,7 @@ type world struct {
 
 var accepted = smtp.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued as 1A2B"}
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{
 		t: t, facts: map[string]policy.Facts{}, kept: map[string]smtp.Copy{}, settled: map[string]smtp.Outcome{},
 		answer: func(smtp.Message) (smtp.Reply, error) { return accepted, nil },
