@@ -314,7 +314,7 @@ func closed(comment []byte) bool {
 func look(doc []byte, p place) (seen bool, closes string) {
 	var b bytes.Buffer
 	b.Write(doc[:p.at])
-	b.WriteString(p.closes + `<div style="font-size:13px">` + marker + `</div>`)
+	b.WriteString(p.closes + `<div id="` + marker + `">` + marker + `</div>`)
 	b.Write(doc[p.at:])
 	root, err := html.ParseWithOptions(&b, html.ParseOptionEnableScripting(false))
 	if err != nil {
@@ -331,19 +331,21 @@ func look(doc []byte, p place) (seen bool, closes string) {
 // shown tells whether no ancestor hides a node, else the end tags out to the outermost that does.
 func shown(n *html.Node) (seen bool, closes string) {
 	tags := ""
-	for n = n.Parent.Parent; n != nil; n = n.Parent { // not the notice's own element
-		if n.Type != html.ElementNode {
-			continue
-		}
-		tags += "</" + n.Data + ">"
+	for n = n.Parent; n != nil; n = n.Parent {
 		var s style
+		own := n.Type != html.ElementNode
 		for _, a := range n.Attr {
 			switch a.Key {
 			case "style":
 				s.read(a.Val)
 			case "hidden":
 				s.hides = true
+			case "id":
+				own = own || a.Val == marker
 			}
+		}
+		if !own {
+			tags += "</" + n.Data + ">"
 		}
 		if s.hides || hiding[n.Data] {
 			closes = tags

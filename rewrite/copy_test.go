@@ -1,0 +1,248 @@
+package rewrite
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestGolden compares copies byte for byte: NAME.eml in, NAME.want out; NAME.got is written where they differ. The
+// notice is English, in .de.eml German; .tx.eml is transactional. HEED_GOLDEN=write makes the wanted files anew.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.eml")
+	if err != nil || len(files) < 15 {
+		t.Fatalf("golden files: %d, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := rewriteOnce(raw, short(t, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			base := strings.TrimSuffix(file, ".eml")
+			if os.Getenv("HEED_GOLDEN") == "write" {
+				write(t, base+".want", got)
+			}
+			want, err := os.ReadFile(base + ".want")
+			if err != nil {
+				t.Fatal(err)
+			}
+			os.Remove(base + ".got")
+			if !bytes.Equal(got, want) {
+				write(t, base+".got", got)
+				t.Errorf("the copy is not the wanted one: diff %s.want %s.got", base, base)
+			}
+		})
+	}
+}
+
+// short is a treatment with a notice of two lines, so that golden files can be read.
+func short(t testing.TB, file string) Treatment {
+	tr := sample(t, "en", "Acme Ltd")
+	tr.Notice = Notice{"This is advertising from Acme Ltd.\nUnsubscribe: https://opt.acme.example/u/T",
+		"<div style=\"font-size:13px\">This is advertising from Acme Ltd.\n<a href=\"https://opt.acme.example/u/T\">Unsubscribe</a></div>"}
+	if strings.HasSuffix(file, ".de.eml") {
+		tr.Notice = Notice{"Dies ist Werbung der Müller GmbH.\nAbmelden: https://opt.acme.example/u/T",
+			"<div style=\"font-size:13px\">Dies ist Werbung der Müller GmbH.\n<a href=\"https://opt.acme.example/u/T\">Abmelden</a></div>"}
+	}
+	tr.Marketing = !strings.HasSuffix(file, ".tx.eml")
+	return tr
+}
+
+const plain = "From: news@acme.example\r\nSubject: x\r\n"
+
+func htmlMail(body string) string { return plain + "Content-Type: text/html\r\n\r\n" + body + "\r\n" }
+
+func TestRefusals(t *testing.T) {
+	deep := plain
+	for i := range maxDepth + 2 {
+		deep += fmt.Sprintf("Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i)
+	}
+	many := plain + "Content-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat("--b\r\n\r\nx\r\n", maxParts+1) + "--b--\r\n"
+	for _, tt := range []struct{ name, raw, why string }{
+		{"signed", plain + "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", "signed"},
+		{"signed below a list's footer", plain + "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n--a\r\n\r\nfooter\r\n--a--\r\n", "signed"},
+		{"encrypted", plain + "Content-Type: Multipart/ENCRYPTED; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", "encrypted"},
+		{"s/mime", plain + "Content-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n\r\nAAAA\r\n", "S/MIME"},
+		{"inline pgp", plain + "\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\nx\r\n", "OpenPGP"},
+		{"inline pgp in base64", plain + "Content-Transfer-Encoding: base64\r\n\r\nLS0tLS1CRUdJTiBQR1AgTUVTU0FHRS0tLS0tDQo=\r\n", "OpenPGP"},
+		{"image only", plain + "Content-Type: image/gif\r\n\r\nx\r\n", "no text or HTML body"},
+		{"attachment only", plain + "Content-Disposition: attachment\r\n\r\nx\r\n", "no text or HTML body"},
+		{"multipart without boundary", plain + "Content-Type: multipart/mixed\r\n\r\nx\r\n", "no text or HTML body"},
+		{"amp alternative", plain + "Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\nContent-Type: text/x-amp-html\r\n\r\n<html amp4email>\r\n--b--\r\n", "AMP"},
+		{"mailgun container", plain + "Content-Type: multipart/mailgun-variables; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nx\r\n--b--\r\n", "mailgun"},
+		{"two boundaries", plain + "Content-Type: multipart/mixed; boundary=a; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", "two boundaries"},
+		{"folded boundary", plain + "Content-Type: multipart/mixed; boundary=\"a\r\n b\"\r\n\r\n--a b\r\n\r\nx\r\n--a b--\r\n", "folded in its middle"},
+		{"two content types", plain + "Content-Type: text/plain\r\nContent-Type: text/html\r\n\r\nx\r\n", "two Content-Type"},
+		{"unknown transfer encoding", plain + "Content-Transfer-Encoding: x-uuencode\r\n\r\nx\r\n", "transfer encoding"},
+		{"broken base64", plain + "Content-Transfer-Encoding: base64\r\n\r\nAAAAA\r\n", "transfer encoding"},
+		{"text after base64", plain + "Content-Transfer-Encoding: base64\r\n\r\nAA==\r\n-- \r\nlist footer\r\n", "transfer encoding"},
+		{"html that is hidden", htmlMail(`<body style="display:none">x</body>`), "not be visible"},
+		{"frames", htmlMail(`<html><frameset><frame src=x></frameset></html>`), "not be visible"},
+		{"placeholder", plain + "\r\nLeave: {{heed.unsubscribe_url}}\r\n", "placeholders"},
+		{"placeholder in base64", plain + "Content-Transfer-Encoding: base64\r\n\r\ne3toZWVkLm5vdGljZX19\r\n", "placeholders"},
+		{"placeholder in quoted-printable", plain + "Content-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<a href=3D\"https://heed.invalid/unsubs=\r\ncribe\">\r\n", "placeholders"},
+		{"placeholder in utf-16", plain + "Content-Type: text/plain; charset=utf-16le\r\nContent-Transfer-Encoding: base64\r\n\r\newB7AGgAZQBlAGQALgBuAG8AdABpAGMAZQB9AH0A\r\n", "placeholders"},
+		{"from after junk", "Subject: x\r\njunk\r\nFrom: evil@other.example\r\n\r\nx\r\n", "not a header field"},
+		{"control field after junk", plain + "junk\r\nx-smtpapi: {}\r\n\r\nx\r\n", "not a header field"},
+		{"space before the colon", plain + "Content-Type : text/html\r\n\r\nx\r\n", "space"},
+		{"nested too deep", deep, "deep"},
+		{"too many parts", many, "MIME parts"},
+		{"too many fields", strings.Repeat("X: y\r\n", maxFields+1) + "\r\nx\r\n", "fields"},
+		{"header too large", "X: " + strings.Repeat("y", maxHeader) + "\r\n\r\nx\r\n", "larger"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out, err := rewriteOnce([]byte(tt.raw), short(t, ""))
+			var r *Refusal
+			if !errors.As(err, &r) || !strings.Contains(r.Why, tt.why) || out != nil {
+				t.Errorf("got %v, want a refusal that says %q", err, tt.why)
+			}
+		})
+	}
+}
+
+// What is refused as marketing passes as transactional mail, unless nobody can tell where its header ends.
+func TestTransactionalIsLeftAlone(t *testing.T) {
+	raw := plain + "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n{{heed.notice}}\r\n--b--\r\n"
+	got, err := rewriteOnce([]byte(raw), Treatment{Received: "from a by b; now"})
+	if want := "Received: from a by b; now\r\n" + raw; err != nil || string(got) != want {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestTreatmentIsChecked(t *testing.T) {
+	m, err := Read([]byte(plain + "\r\nx\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*Treatment){
+		"line break in Received": func(t *Treatment) { t.Received = "a\r\nBcc: x" },
+		"8-bit List-Id":          func(t *Treatment) { t.ListID = "ü" },
+		"no link":                func(t *Treatment) { t.Unsubscribe = "" },
+		"link with brackets":     func(t *Treatment) { t.Unsubscribe = "https://x/>,<https://y" },
+		"mailto that is none":    func(t *Treatment) { t.Mailto = "https://x" },
+		"no notice":              func(t *Treatment) { t.Notice.HTML = " " },
+	} {
+		tr := short(t, "")
+		spoil(&tr)
+		var r *Refusal
+		if out, err := m.Copy(tr); err == nil || errors.As(err, &r) || out != nil {
+			t.Errorf("%s: got %v, want an error that is no Refusal", name, err)
+		}
+	}
+}
+
+// One recipient's link must never stand in another's copy (peers had exactly that).
+func TestCopiesDoNotMix(t *testing.T) {
+	raw, err := os.ReadFile("testdata/mixed-alternative.de.eml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := bytes.Clone(raw)
+	m, err := Read(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			link := fmt.Sprintf("https://opt.acme.example/u/R%03dR", i)
+			tr := short(t, "")
+			tr.Unsubscribe = link
+			tr.Notice = Notice{"Out: " + link, `<div><a href="` + link + `">out</a></div>`}
+			out, err := m.Copy(tr)
+			links := regexp.MustCompile(`R\d{3}R`).FindAllString(string(out), -1)
+			if err != nil || len(links) != 3 {
+				t.Errorf("copy %d: %d links, %v", i, len(links), err)
+			}
+			for _, l := range links {
+				if l != link[len(link)-5:] {
+					t.Errorf("copy %d holds %s", i, l)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if !bytes.Equal(raw, kept) {
+		t.Error("the message itself changed")
+	}
+}
+
+// A message that passes two gateways keeps one set of fields and stays readable.
+func TestSecondPass(t *testing.T) {
+	files, _ := filepath.Glob("testdata/*.eml")
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := short(t, file)
+		once, err := rewriteOnce(raw, tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		twice, err := rewriteOnce(once, tr)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		if n := bytes.Count(twice, []byte("\r\nList-Unsubscribe:")); tr.Marketing && n != 1 {
+			t.Errorf("%s: %d List-Unsubscribe fields", file, n)
+		}
+	}
+}
+
+// A fault in the splicing must never reach a recipient: verify is given damaged copies.
+func TestReadBackFindsDamage(t *testing.T) {
+	raw, err := os.ReadFile("testdata/mixed-alternative.de.eml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Read(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := short(t, ".de.eml")
+	good, err := m.Copy(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changes []*change
+	for _, b := range m.bodies {
+		c, err := b.insert(m, tr.Notice)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changes = append(changes, c)
+	}
+	if err := m.verify(good, tr, changes); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, old, new string }{
+		{"an attachment changed", "keep me\r\n--b0", "keep mE\r\n--b0"},
+		{"an attachment lost", "--b0 \r\nContent-Type: text/plain; name=notes.txt\r\nContent-Disposition: attachment\r\n\r\nkeep me\r\n", ""},
+		{"a boundary changed", "--b1--", "--b1 --"},
+		{"the epilogue lost", "An epilogue.\r\n", ""},
+		{"a part header changed", "name=notes.txt", "name=notes.exe"},
+		{"a field lost", "Subject: Hello\r\n", ""},
+		{"a field added", "Subject: Hello\r\n", "Subject: Hello\r\nBcc: x@y.example\r\n"},
+		{"the link field twice", "List-Unsubscribe-Post", "List-Unsubscribe: <https://x.example>\r\nList-Unsubscribe-Post"},
+		{"the text changed", "Grüße\r\n", "Grusse\r\n"},
+		{"the notice lost", "Dies ist Werbung", "Dies ist Nichts"},
+	} {
+		bad := strings.Replace(string(good), tt.old, tt.new, 1)
+		var r *Refusal
+		if err := m.verify([]byte(bad), tr, changes); bad == string(good) || err == nil || errors.As(err, &r) {
+			t.Errorf("%s: got %v, want an error that is no Refusal", tt.name, err)
+		}
+	}
+}
