@@ -1,0 +1,245 @@
+package rewrite
+
+import (
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/net/html"
+
+	"heed/policy"
+)
+
+func notices(t testing.TB) *Notices {
+	t.Helper()
+	n, err := LoadNotices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+var placeholder = regexp.MustCompile(`\{[a-z0-9_]*\}`)
+
+// No language lacks a text, and each text asks for the same values as the English one.
+func TestNoLanguageLacksAText(t *testing.T) {
+	n := notices(t)
+	if got := n.Languages(); !slices.Equal(got, []string{"de", "en"}) {
+		t.Errorf("languages: %v", got)
+	}
+	en := reflect.ValueOf(*n.byLanguage["en"])
+	known := n.byLanguage["en"].values(NoticeInput{Decision: policy.Decision{Grounds: policy.Grounds{Consent: &policy.Consent{}, Assessment: &policy.Assessment{}}}})
+	for tag, w := range n.byLanguage {
+		v := reflect.ValueOf(*w)
+		for i := range v.NumField() {
+			name := v.Type().Field(i).Name
+			if v.Field(i).Kind() != reflect.String {
+				if v.Field(i).Len() != 12 {
+					t.Errorf("%s: %d months", tag, v.Field(i).Len())
+				}
+				continue
+			}
+			text := v.Field(i).String()
+			if text == "" {
+				t.Errorf("%s lacks %s", tag, name)
+			}
+			got, want := placeholder.FindAllString(text, -1), placeholder.FindAllString(en.Field(i).String(), -1)
+			slices.Sort(got)
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %s asks for %v, English for %v", tag, name, got, want)
+			}
+			for _, p := range got {
+				if _, ok := known[strings.Trim(p, "{}")]; !ok && name != "Date" {
+					t.Errorf("%s: %s asks for %s, which nobody knows", tag, name, p)
+				}
+			}
+			if strings.Count(text, "[") != strings.Count(text, "]") {
+				t.Errorf("%s: brackets of %s", tag, name)
+			}
+		}
+	}
+}
+
+func input(due ...string) NoticeInput {
+	in := NoticeInput{Sender: policy.Sender{Name: "Acme Ltd"}, UnsubscribeURL: "https://opt.acme.example/u/T", Language: "en"}
+	in.Decision.Notices = due
+	return in
+}
+
+func TestCompose(t *testing.T) {
+	day := time.Date(2026, 3, 9, 0, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name       string
+		due        string
+		change     func(*NoticeInput)
+		have, lack []string
+	}{
+		{"identity in full", "identity", func(in *NoticeInput) { in.Sender = acme("Acme Ltd"); in.Sender.Register = "HRB 1." },
+			[]string{"advertising from Acme Ltd, 1 High Street, London EC1A 1AA. Contact: privacy@acme.example, +44 20 0000 0000, https://acme.example. HRB 1."}, []string{"Unsubscribe", "HRB 1..", "object"}},
+		{"identity, bare", "identity", nil, []string{"This is advertising from Acme Ltd."}, []string{"Contact", ", ."}},
+		{"label", "label", nil, []string{"Advertisement"}, nil},
+		{"Czech label", "label country", func(in *NoticeInput) { in.Decision.Country.Code = "CZ" }, []string{"Obchodní sdělení"}, []string{"Advertisement"}},
+		{"Bulgarian label", "country", func(in *NoticeInput) { in.Decision.Country.Code = "BG" }, []string{"Unsolicited commercial communication"}, nil},
+		{"Bulgaria with consent", "label country", func(in *NoticeInput) {
+			in.Decision.Country.Code = "BG"
+			in.Decision.Grounds.Consent = &policy.Consent{}
+		}, []string{"Advertisement"}, []string{"Unsolicited"}},
+		{"consent, date and place", "reason", func(in *NoticeInput) {
+			in.Decision.Grounds.Consent = &policy.Consent{At: day, Place: "https://acme.example/signup"}
+			in.Topic = "events"
+		}, []string{"agreed on 9 March 2026 at https://acme.example/signup to get email from Acme Ltd.", "withdraw your consent", "Topic: events."}, nil},
+		{"consent, date only", "reason", func(in *NoticeInput) { in.Decision.Grounds.Consent = &policy.Consent{At: day} },
+			[]string{"agreed on 9 March 2026 to get"}, []string{"Topic"}},
+		{"consent, nothing known", "reason", func(in *NoticeInput) { in.Decision.Grounds.Consent = &policy.Consent{} }, []string{"because you agreed to get email"}, nil},
+		{"soft opt-in, sale", "reason country", func(in *NoticeInput) {
+			in.Decision.Country.Code = "DE"
+			in.Decision.Grounds = policy.Grounds{SoftOptIn: true, Relationship: "sale"}
+		}, []string{"bought from us", "basic rates"}, []string{"discussed"}},
+		{"soft opt-in, negotiation and assessment", "reason", func(in *NoticeInput) {
+			in.Decision.Grounds = policy.Grounds{SoftOptIn: true, Relationship: "negotiation", Assessment: &policy.Assessment{Interest: "selling carts."}}
+		}, []string{"discussed a purchase", "legitimate interest in selling carts.", "basic rates"}, []string{"carts.."}},
+		{"Germany, base rate alone", "country", func(in *NoticeInput) {
+			in.Decision.Country.Code = "DE"
+			in.Decision.Grounds.SoftOptIn = true
+		}, []string{"basic rates"}, []string{"bought"}},
+		{"legitimate interest", "reason", func(in *NoticeInput) {
+			in.Decision.Grounds.Assessment = &policy.Assessment{Interest: "offering <software>"}
+		}, []string{"business address", "offering <software>."}, []string{"basic rates"}},
+		{"generic address", "reason", func(in *NoticeInput) { in.Decision.AddressKind = policy.Generic }, []string{"general business contact"}, nil},
+		{"no reason known", "reason", nil, nil, []string{"Why"}},
+		{"objection", "objection", nil, []string{"Your right to object", "direct marketing", "https://opt.acme.example/u/T"}, nil},
+		{"Art. 14", "art14", func(in *NoticeInput) {
+			in.Sender = acme("Acme Ltd")
+			in.Sender.Authority, in.Sender.Retention = "the ICO", "two years"
+			in.Decision.Grounds = policy.Grounds{Source: "trade fair", CollectedBy: "Lists Inc", Assessment: &policy.Assessment{Interest: "selling carts"}}
+		}, []string{"About your data", "Controller: Acme Ltd", "Art. 6(1)(f)", "selling carts", "Source: trade fair.", "two years", "such as the ICO", "https://acme.example/privacy?a=1&b=2"}, []string{"Lists Inc", "6(1)(a)"}},
+		{"Art. 14, source unknown", "art14", func(in *NoticeInput) { in.Decision.Grounds.CollectedBy = "Lists Inc" },
+			[]string{"received your data from Lists Inc."}, []string{"Source", "Details", "such as", "keep it:"}},
+		{"unsubscribe by mail", "unsubscribe", func(in *NoticeInput) { in.Mailto = "mailto:out@opt.acme.example?subject=unsubscribe%20T+1" },
+			[]string{"https://opt.acme.example/u/T\n", "out@opt.acme.example with the subject \"unsubscribe T+1\""}, nil},
+		{"unsubscribe by link", "unsubscribe", nil, []string{"takes effect at once"}, []string{"send an email"}},
+		{"values cannot be placeholders or markup", "identity", func(in *NoticeInput) { in.Sender.Name = "{contacts}[<b>]\u202e\x00" }, []string{"from {contacts}[<b>]."}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in := input(strings.Fields(tt.due)...)
+			if tt.change != nil {
+				tt.change(&in)
+			}
+			for _, lang := range []string{"en", "de"} {
+				in.Language = lang
+				got, err := notices(t).Compose(in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkNotice(t, got)
+				if lang == "en" {
+					checkTexts(t, got, tt.have, tt.lack)
+				}
+			}
+		})
+	}
+}
+
+func checkTexts(t *testing.T, n Notice, have, lack []string) {
+	t.Helper()
+	flat := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	seen := flat(htmlText(t, n.HTML))
+	for _, h := range have {
+		if !strings.Contains(flat(n.Text), flat(h)) {
+			t.Errorf("the text lacks %q:\n%s", h, n.Text)
+		}
+		if !strings.Contains(h, "/u/T") && !strings.Contains(seen, flat(h)) {
+			t.Errorf("the HTML lacks %q:\n%s", h, n.HTML)
+		}
+	}
+	for _, l := range lack {
+		if strings.Contains(n.Text, l) || strings.Contains(seen, l) {
+			t.Errorf("%q should not be there:\n%s", l, n.Text)
+		}
+	}
+}
+
+var unfilled = regexp.MustCompile(`\{[a-z0-9_]+\}`)
+
+// checkNotice holds what is true of every notice.
+func checkNotice(t *testing.T, n Notice) {
+	t.Helper()
+	for l := range strings.Lines(n.Text) {
+		if l = strings.TrimRight(l, "\n"); utf8.RuneCountInString(l) > 77 || strings.HasSuffix(l, " ") {
+			t.Errorf("line %q", l)
+		}
+	}
+	if p := unfilled.FindString(n.Text + n.HTML); p != "" && p != "{contacts}" {
+		t.Errorf("unfilled placeholder %s", p)
+	}
+	if strings.Count(n.HTML, "<p ") != strings.Count(n.HTML, "</p>") || !strings.HasPrefix(n.HTML, "<div ") || !strings.HasSuffix(n.HTML, "</div>") {
+		t.Errorf("HTML is not balanced: %s", n.HTML)
+	}
+}
+
+func htmlText(t *testing.T, fragment string) string {
+	t.Helper()
+	root, err := html.Parse(strings.NewReader(fragment))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for n := range root.Descendants() {
+		if n.Type == html.TextNode {
+			b.WriteString(n.Data)
+		}
+	}
+	return b.String()
+}
+
+func TestComposeLinksInHTML(t *testing.T) {
+	in := input("unsubscribe", "objection")
+	in.UnsubscribeURL = `https://opt.acme.example/u/T?a=1&b="2"`
+	n, err := notices(t).Compose(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := strings.Count(n.HTML, `href="https://opt.acme.example/u/T?a=1&amp;b=&#34;2&#34;"`); c != 2 {
+		t.Errorf("%d links: %s", c, n.HTML)
+	}
+}
+
+func TestComposeFails(t *testing.T) {
+	for name, spoil := range map[string]func(*NoticeInput){
+		"no link":        func(in *NoticeInput) { in.UnsubscribeURL = "" },
+		"no name":        func(in *NoticeInput) { in.Sender.Name = "" },
+		"other language": func(in *NoticeInput) { in.Language = "tlh" },
+	} {
+		in := input("identity")
+		spoil(&in)
+		if n, err := notices(t).Compose(in); err == nil {
+			t.Errorf("%s: got %v", name, n)
+		}
+	}
+}
+
+func TestLanguage(t *testing.T) {
+	n := notices(t)
+	for _, tt := range []struct{ name, fixed, contact, message, country, want string }{
+		{"fixed", "de", "en", "en", "GB", "de"},
+		{"auto is none", "auto", "", "", "DE", "de"},
+		{"contact before message", "auto", "de-AT", "en", "GB", "de"},
+		{"message", "", "", "DE_de", "GB", "de"},
+		{"contact's language is lacking", "", "tlh", "de", "", "de"},
+		{"country", "", "", "", "at", "de"},
+		{"country's language is lacking", "", "", "", "PL", "en"},
+		{"nothing known", "", "", "", "", "en"},
+	} {
+		if got := n.Language(tt.fixed, tt.contact, tt.message, tt.country); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
+		}
+	}
+	if len(n.byCountry) != 31 {
+		t.Errorf("%d countries", len(n.byCountry))
+	}
+}
