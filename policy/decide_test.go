@@ -329,7 +329,13 @@ func TestNormalise(t *testing.T) {
 		{`"Anna"@x.de`, "anna@x.de"},
 		{"a@under_score.example", "a@under_score.example"},
 		{"a@[192.0.2.1]", "a@[192.0.2.1]"},
-		{"nobody", ""}, {"@x.de", ""}, {"a@", ""}, {"a b@x.de", ""}, {"a@x..de", ""}, {"a@x de", ""}, {`"a@x.de`, ""},
+		{"nobody", ""},
+		{"@x.de", ""},
+		{"a@", ""},
+		{"a b@x.de", ""},
+		{"a@x..de", ""},
+		{"a@x de", ""},
+		{`"a@x.de`, ""},
 	}
 	for _, tt := range tests {
 		got, err := Normalise(tt.in)

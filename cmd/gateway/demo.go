@@ -70,13 +70,12 @@ func (c *demoCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	defer mailbox.stop()
 	g, err := startDemo(a.ctx, dir, upstream)
 	if err != nil {
-		return err
+		return errors.Join(err, mailbox.stop())
 	}
 	err = c.play(a, g, mailbox)
-	return errors.Join(err, g.stop())
+	return errors.Join(err, g.stop(), mailbox.stop())
 }
 
 func startDemo(ctx context.Context, dir, upstream string) (*gateway, error) {
@@ -222,6 +221,7 @@ func port(a net.Addr) string { _, p, _ := net.SplitHostPort(a.String()); return 
 // capture is an upstream within the process: it takes everything from loopback and keeps the last messages.
 type capture struct {
 	server heedsmtp.Server
+	done   chan error
 	mu     sync.Mutex
 	kept   []heedsmtp.Message
 }
@@ -235,14 +235,19 @@ func (c *capture) start() (address string, err error) {
 	}
 	c.server.Hostname, c.server.Handler = "capture.heed.example", c
 	c.server.Trusted = func(ip netip.Addr) (string, bool) { return "capture", ip.Unmap().IsLoopback() }
-	go c.server.Serve(ln)
+	c.done = make(chan error, 1)
+	go func() { c.done <- c.server.Serve(ln) }()
 	return ln.Addr().String(), nil
 }
 
-func (c *capture) stop() {
+func (c *capture) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	c.server.Shutdown(ctx)
+	err := c.server.Shutdown(ctx)
+	if served := <-c.done; !errors.Is(served, heedsmtp.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
 }
 
 // Recipient takes everyone.
