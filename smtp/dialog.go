@@ -99,8 +99,16 @@ func (d *dialog) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Read gives go-smtp its next command line. Every end is an io.EOF to it: the last words were said here.
-func (d *dialog) Read(p []byte) (int, error) {
+// Read gives go-smtp its next command line. Every end is an io.EOF to it: the last words were said here. A panic
+// ends this connection and no other.
+func (d *dialog) Read(p []byte) (n int, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			d.log.Error("panic", "panic", fmt.Sprintf("%T", r), "stack", string(debug.Stack()))
+			d.ended, d.over = io.EOF, true
+			n, err = 0, io.EOF
+		}
+	}()
 	if len(d.toServe) == 0 {
 		line, err := d.next()
 		if err != nil {
@@ -110,7 +118,7 @@ func (d *dialog) Read(p []byte) (int, error) {
 		}
 		d.toServe = append(append(d.toServe[:0], line...), '\r', '\n')
 	}
-	n := copy(p, d.toServe)
+	n = copy(p, d.toServe)
 	d.toServe = d.toServe[n:]
 	return n, nil
 }

@@ -699,6 +699,11 @@ func TestImplicitTLS(t *testing.T) {
 
 func TestEnvelope(t *testing.T) {
 	d := openDoor(t)
+	var taken []int
+	d.handler.recipient = func(_ context.Context, e Envelope, _ string) Reply {
+		taken = append(taken, e.Taken)
+		return OK
+	}
 	c := d.dial(t)
 	c.play(hello + `
 		C MAIL FROM:<"b a"@b.test> SIZE=12 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ+3D1 AUTH=<>
@@ -723,7 +728,7 @@ func TestEnvelope(t *testing.T) {
 		C .
 		S 250 *`)
 	got := d.handler.messages()
-	want := Envelope{Account: "crm", From: `"b a"@b.test`, UTF8: true, Body: "8BITMIME", Size: 12, Return: "HDRS", EnvID: "QQ=1", Helo: "client.test"}
+	want := Envelope{Account: "crm", From: `"b a"@b.test`, UTF8: true, Body: "8BITMIME", Size: 12, Return: "HDRS", EnvID: "QQ=1", Helo: "client.test", Taken: 3}
 	e := got[0].Envelope
 	if e.ID == "" || !e.Peer.IsLoopback() {
 		t.Errorf("%+v", e)
@@ -739,6 +744,9 @@ func TestEnvelope(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got[0].To, to) {
 		t.Errorf("got  %+v\nwant %+v", got[0].To, to)
+	}
+	if !reflect.DeepEqual(taken, []int{0, 1, 2, 0}) {
+		t.Errorf("Taken was %v", taken)
 	}
 	second := got[1].Envelope
 	if second.ID == e.ID || second.From != "" || second.UTF8 || second.Body != "8BITMIME" || second.Return != "" {

@@ -288,6 +288,30 @@ func TestHostileInputCostsNoMemory(t *testing.T) {
 	}
 }
 
+// A byte now and then keeps every single read going; the whole must not take forever.
+func TestDribblingClientIsCut(t *testing.T) {
+	d := openDoor(t, withLimits(Limits{DataTimeout: 100 * time.Millisecond}))
+	for _, script := range []string{inData, envelope + `R BDAT 1000000\r\n`} {
+		c := d.dial(t)
+		c.play(script)
+		stop := make(chan struct{})
+		go func() {
+			tick := time.NewTicker(5 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-tick.C:
+					c.Write([]byte("x"))
+				case <-stop:
+					return
+				}
+			}
+		}()
+		c.expect("421 4.4.2 *")
+		close(stop)
+	}
+}
+
 func TestNetSMTPClient(t *testing.T) {
 	d := openDoor(t)
 	text := "Subject: hi\r\n\r\n" + strings.Repeat("line of text\r\n.dots\r\n", 5000)

@@ -55,6 +55,7 @@ func (s *session) Rcpt(_ string, o *gosmtp.RcptOptions) error {
 		return errAnswered
 	}
 	d.tx.to = append(d.tx.to, r)
+	d.tx.env.Taken = len(d.tx.to)
 	return nil
 }
 
