@@ -137,7 +137,7 @@ func rcptDSN(r Recipient, utf8 bool) string {
 	case kind == "rfc822" && !nonASCII(address):
 		address = xtextOf(address)
 	case kind == "utf-8":
-		address = utf8Address(address, utf8)
+		address = UTF8Address(address, utf8)
 	default:
 		return s
 	}
@@ -160,8 +160,8 @@ func xtextOf(s string) string {
 	return b.String()
 }
 
-// utf8Address encodes an address of type utf-8 (RFC 6533 section 3); raw where SMTPUTF8 is in use.
-func utf8Address(s string, raw bool) string {
+// UTF8Address encodes an address of type utf-8 (RFC 6533 section 3): in ASCII, or raw where SMTPUTF8 is in use.
+func UTF8Address(s string, raw bool) string {
 	var b strings.Builder
 	for _, c := range s {
 		switch {

@@ -1,0 +1,211 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"heed/smtp"
+)
+
+// claimAtOnce bounds the copies that one claim loads, heldBytes the bodies under way: none is claimed above it.
+// attemptLimit ends an attempt that nothing else ends.
+const (
+	claimAtOnce  = 8
+	heldBytes    = 64 << 20
+	attemptLimit = 30 * time.Minute
+)
+
+// claimed is a copy leased to holder. Each claim leases to a holder of its own, the node's name and a number: a copy
+// under way is then nobody else's, this node's next claim included.
+type claimed struct {
+	copy   smtp.Copy
+	holder string
+	until  time.Time
+}
+
+// Run claims and attempts what is due until ctx ends. Then attempts whose message is not on its way are withdrawn and
+// left to other nodes; the rest is waited for as long as Drain says. What is open after that is in doubt, and an error.
+func (s *Spool) Run(ctx context.Context) error {
+	work, withdraw := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer withdraw(nil)
+	ended := make(chan claimed)
+	open := map[string]claimed{}
+	size := 0
+	stop := make(chan struct{})
+	defer close(stop)
+	end := func(c claimed) {
+		delete(open, c.copy.ID)
+		size -= len(c.copy.Message.Data)
+	}
+	poll := time.NewTimer(0)
+	defer poll.Stop()
+	for ctx.Err() == nil {
+		select {
+		case c := <-ended:
+			end(c)
+			continue
+		case <-poll.C:
+		case <-ctx.Done():
+			continue
+		}
+		wait := either(s.Poll, 5*time.Second)
+		if free := min(s.parallel()-len(open), claimAtOnce); free > 0 && size < heldBytes {
+			due, all := s.claim(ctx, free)
+			for _, c := range due {
+				open[c.copy.ID] = c
+				size += len(c.copy.Message.Data)
+				go func() {
+					s.attempt(work, c)
+					select {
+					case ended <- c:
+					case <-stop:
+					}
+				}()
+			}
+			if all {
+				wait = 0
+			}
+		} else {
+			select { // no room: look again when there is
+			case c := <-ended:
+				end(c)
+				wait = 0
+			case <-ctx.Done():
+			}
+		}
+		poll.Reset(wait)
+	}
+	withdraw(smtp.ErrWithdrawn)
+	late := time.NewTimer(either(s.Drain, 20*time.Second))
+	defer late.Stop()
+	for len(open) > 0 {
+		select {
+		case c := <-ended:
+			end(c)
+		case <-late.C:
+			return s.abandon(work, open)
+		}
+	}
+	return nil
+}
+
+// claim leases up to n due copies. The second result tells that there may be more.
+func (s *Spool) claim(ctx context.Context, n int) ([]claimed, bool) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	holder := s.Node + "/" + smtp.NewID()
+	now := s.now()
+	until := now.Add(s.lease())
+	items, err := s.Store.SpoolClaim(ctx, holder, now, until, n)
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			s.log().Error("the spool cannot be read", "error", err)
+		}
+		return nil, false
+	}
+	var due []claimed
+	for _, item := range items {
+		c, err := decode(item)
+		switch {
+		case s.isOver(item.ID):
+			if err := s.remove(ctx, item.ID); err != nil {
+				s.log().Error("a copy that was sent stays in the spool", "copy", item.ID, "error", err)
+			}
+		case err != nil: // by another version, or damaged: for people to see, and out of the way
+			s.log().Error("a copy in the spool is unreadable", "copy", item.ID, "error", err)
+			s.Store.SpoolUpdate(ctx, holder, item.ID, now.Add(time.Hour), item.Meta)
+		default:
+			due = append(due, claimed{c, holder, until})
+		}
+	}
+	return due, len(items) == n
+}
+
+// attempt tries one copy and makes the outcome durable, holding the lease all the while.
+func (s *Spool) attempt(ctx context.Context, c claimed) {
+	held, release := s.hold(ctx, c.holder, c.copy.ID, c.until)
+	defer release()
+	limited, cancel := context.WithTimeout(held, attemptLimit)
+	defer cancel()
+	o := s.try(limited, c.copy)
+	stored := context.WithoutCancel(ctx)
+	switch {
+	case ctx.Err() != nil && o.Fate == smtp.Deferred: // withdrawn by us: not an attempt; any node may take it now
+		s.giveBack(stored, c)
+		return
+	case ctx.Err() == nil && held.Err() != nil && o.Fate != smtp.Sent: // another node has it, and will settle it
+		return
+	}
+	v := s.judge(c.copy, o)
+	s.report(stored, v)
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		err := s.carryOutIn(stored, c.holder, v)
+		if err == nil {
+			return
+		}
+		s.log().Error("an outcome could not be stored", "copy", c.copy.ID, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			if err := s.carryOutIn(stored, c.holder, v); err != nil {
+				s.log().Error("an outcome is lost: the copy will be tried again", "copy", c.copy.ID, "event", v.event, "error", err)
+			}
+			return
+		}
+	}
+}
+
+func (s *Spool) carryOutIn(ctx context.Context, holder string, v verdict) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return s.carryOut(ctx, holder, v)
+}
+
+// try makes the attempt. One message that makes the code panic must not stop all others.
+func (s *Spool) try(ctx context.Context, c smtp.Copy) (o smtp.Outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log().Error("panic", "copy", c.ID, "panic", p, "stack", string(debug.Stack()))
+			o = smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault}
+		}
+	}()
+	if IsBounce(c) {
+		return s.Bouncer.send(ctx, c)
+	}
+	return s.Attempt(ctx, c)
+}
+
+func (s *Spool) giveBack(ctx context.Context, c claimed) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	meta, err := encode(c.copy)
+	if err == nil {
+		_, err = s.Store.SpoolUpdate(ctx, c.holder, c.copy.ID, s.now(), meta)
+	}
+	if err != nil {
+		s.log().Warn("a copy is free again only when its lease ends", "copy", c.copy.ID, "error", err)
+	}
+}
+
+// abandon leaves attempts that did not end in time: their messages are on their way, so nobody tries them too soon.
+func (s *Spool) abandon(ctx context.Context, open map[string]claimed) error {
+	ctx = context.WithoutCancel(ctx)
+	for _, c := range open {
+		v := s.judge(c.copy, smtp.OutcomeOf(smtp.Reply{}, smtp.ErrInDoubt))
+		s.report(ctx, v)
+		if err := s.carryOutIn(ctx, c.holder, v); err != nil {
+			s.log().Error("an open attempt is free for others when its lease ends", "copy", c.copy.ID, "error", err)
+		}
+	}
+	return fmt.Errorf("spool: %d attempts were still open", len(open))
+}
+
+func (s *Spool) parallel() int {
+	if s.Parallel > 0 {
+		return s.Parallel
+	}
+	return 20
+}

@@ -1,0 +1,203 @@
+// Package spool keeps messages that were accepted and not yet delivered, tries them again on a schedule, and reports
+// to their senders what failed for good. Any node takes over another's copies, by lease.
+package spool
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"heed/smtp"
+)
+
+// Item is one copy in the store.
+type Item = struct {
+	ID    string
+	Due   time.Time
+	Lease time.Time // zero: not leased
+	Meta  []byte    // the smtp.Copy without its data, as JSON
+	Body  []byte
+}
+
+// Store is where the copies wait. Every write is idempotent, and durable when its error is nil.
+type Store interface {
+	// SpoolAdd makes the body and every copy durable, or nothing: copies maps IDs to metas. They are due at due and
+	// until then leased to node. False: all bodies together would exceed max bytes.
+	SpoolAdd(ctx context.Context, node string, due time.Time, body []byte, copies map[string][]byte, max int64) (bool, error)
+	// SpoolClaim leases to node up to n copies that are due at now and not leased to another.
+	SpoolClaim(ctx context.Context, node string, now, until time.Time, n int) ([]Item, error)
+	// SpoolRenew extends node's leases; it returns the copies that are still node's.
+	SpoolRenew(ctx context.Context, node string, until time.Time, ids []string) ([]string, error)
+	// SpoolUpdate writes meta and due and gives up the lease. False: it was not node's, or the copy is gone.
+	SpoolUpdate(ctx context.Context, node, id string, due time.Time, meta []byte) (bool, error)
+	// SpoolDone removes a copy.
+	SpoolDone(ctx context.Context, id string) error
+	// SpoolList reads what waits, by due time, without bodies.
+	SpoolList(ctx context.Context, yield func(Item) bool) error
+	// SpoolSize is the bytes of all bodies and the number of copies.
+	SpoolSize(ctx context.Context) (bytes int64, copies int, err error)
+}
+
+// ErrFull is smtp.ErrFull.
+var ErrFull = smtp.ErrFull
+
+// GaveUp is the event of a copy that was not delivered in time; all other events are the words of smtp.Fate.
+const GaveUp = "gave up"
+
+// doubt is how long a copy whose answer was lost is left alone: the upstream may still be working on it, for as long
+// as we would have waited (RFC 5321 section 4.5.3.2.6, RFC 1047).
+const doubt = 10 * time.Minute
+
+// storeTimeout bounds every access to the store that is not a caller's.
+const storeTimeout = 10 * time.Second
+
+// Spool is the retry loop over the store. Its fields are set before its first use. Zero values of those marked with a
+// default mean that default.
+type Spool struct {
+	Store   Store
+	Attempt func(ctx context.Context, c smtp.Copy) smtp.Outcome // decides again, rewrites and sends
+	// Report is told the outcome of every attempt, before the copy is removed. Nil: nobody is.
+	Report  func(ctx context.Context, c smtp.Copy, o smtp.Outcome, event string)
+	Bouncer *Bouncer // nil: no bounces
+	Enabled bool     // false: Keep refuses; what waits is still sent
+	Max     int64    // bytes of all bodies; 0: no limit
+	Node    string   // unique among running gateways
+
+	Retry    []time.Duration // waits between attempts, the last one again and again; default 1m, 5m, 15m, 1h, 4h
+	GiveUp   time.Duration   // after acceptance; default 48h
+	Lease    time.Duration   // default 2m; renewed at a third
+	Poll     time.Duration   // between looks for due copies; default 5s
+	Drain    time.Duration   // how long Run waits for open attempts at its end; default 20s
+	Parallel int             // attempts at once; default 20
+	Now      func() time.Time
+	Log      *slog.Logger
+
+	mu   sync.Mutex
+	over map[string]bool // sent, but still in the store because it failed: not to be attempted again
+}
+
+// Keep makes the copies of one transaction durable, with their common body. They are leased to this node until their
+// Due, the latest if they differ, and are tried then unless they were settled before. ErrFull: nothing was kept.
+func (s *Spool) Keep(ctx context.Context, body []byte, copies []smtp.Copy) error {
+	if !s.Enabled {
+		return ErrFull
+	}
+	limit := s.Max
+	if limit == 0 {
+		limit = math.MaxInt64
+	}
+	return s.keep(ctx, body, copies, limit)
+}
+
+func (s *Spool) keep(ctx context.Context, body []byte, copies []smtp.Copy, limit int64) error {
+	metas := make(map[string][]byte, len(copies))
+	var due time.Time
+	for _, c := range copies {
+		if c.Accepted.IsZero() {
+			c.Accepted = s.now()
+		}
+		meta, err := encode(c)
+		if err != nil {
+			return err
+		}
+		metas[c.ID] = meta
+		if c.Due.After(due) {
+			due = c.Due
+		}
+	}
+	ok, err := s.Store.SpoolAdd(ctx, s.Node, due, body, metas, limit)
+	if err != nil {
+		// They may be there all the same. The client is told to come again, so they must not be sent as well.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
+		for id := range metas {
+			if err := s.Store.SpoolDone(ctx, id); err != nil {
+				s.log().Error("a copy that was not accepted may stay in the spool", "copy", id, "error", err)
+			}
+		}
+		return fmt.Errorf("spool: %w", err)
+	}
+	if !ok {
+		return ErrFull
+	}
+	return nil
+}
+
+// Settle records the outcome of an attempt that the caller made with a copy it kept: removed when final, with a bounce
+// if it failed; else due again by the schedule, or given up with a bounce. It counts the attempt.
+func (s *Spool) Settle(ctx context.Context, c smtp.Copy, o smtp.Outcome) error {
+	v := s.judge(c, o)
+	s.report(ctx, v)
+	return s.carryOut(ctx, s.Node, v)
+}
+
+// Done removes a kept copy of which everything was said: neither reported nor bounced.
+func (s *Spool) Done(ctx context.Context, id string) error { return s.remove(ctx, id) }
+
+// NextTry is when a copy of which c.Attempts attempts were made, the last with this fate, is due again.
+func (s *Spool) NextTry(c smtp.Copy, f smtp.Fate) time.Time {
+	due, _ := s.next(c, f, s.now())
+	return due
+}
+
+// Hold keeps the lease of a kept copy, which lasts until its Due, alive until release is called. The context it
+// returns ends with the cause smtp.ErrWithdrawn if the lease is lost, and at release.
+func (s *Spool) Hold(ctx context.Context, c smtp.Copy) (held context.Context, release func()) {
+	return s.hold(ctx, s.Node, c.ID, c.Due)
+}
+
+// List reads what waits, by due time, without the messages' data, until yield returns false. lease is when the lease
+// of the node that works on it ends, zero if none does.
+func (s *Spool) List(ctx context.Context, yield func(c smtp.Copy, lease time.Time) bool) error {
+	return s.Store.SpoolList(ctx, func(item Item) bool {
+		c, err := decode(item)
+		if err != nil {
+			c = smtp.Copy{ID: item.ID, Due: item.Due, Last: "unreadable: " + err.Error()}
+		}
+		return yield(c, item.Lease)
+	})
+}
+
+func encode(c smtp.Copy) ([]byte, error) {
+	c.Message.Data = nil
+	return json.Marshal(c)
+}
+
+func decode(item Item) (smtp.Copy, error) {
+	var c smtp.Copy
+	if err := json.Unmarshal(item.Meta, &c); err != nil {
+		return smtp.Copy{}, err
+	}
+	if len(c.Message.To) != 1 {
+		return smtp.Copy{}, fmt.Errorf("%d recipients", len(c.Message.To))
+	}
+	c.ID, c.Due, c.Message.Data = item.ID, item.Due, item.Body
+	return c, nil
+}
+
+func (s *Spool) now() time.Time {
+	if s.Now == nil {
+		return time.Now()
+	}
+	return s.Now()
+}
+
+func (s *Spool) log() *slog.Logger {
+	if s.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Log
+}
+
+func (s *Spool) lease() time.Duration { return either(s.Lease, 2*time.Minute) }
+
+func either(d, byDefault time.Duration) time.Duration {
+	if d == 0 {
+		return byDefault
+	}
+	return d
+}
