@@ -191,7 +191,7 @@ type proxy struct {
 	net.Listener
 	to    string
 	turns atomic.Int64 // how often a client spoke after an answer, or at first
-	lose  atomic.Bool  // drop the connection instead of the next answer
+	lose  atomic.Int64 // drop the connection instead of the n-th answer from now; 0: never
 	sent  atomic.Int64 // bytes passed to the server
 }
 
@@ -242,7 +242,7 @@ func (p *proxy) pass(client net.Conn) {
 	buf := make([]byte, 1<<20)
 	for {
 		n, err := server.Read(buf)
-		if err != nil || p.lose.Load() {
+		if err != nil || p.lose.Load() > 0 && p.lose.Add(-1) == 0 {
 			return
 		}
 		asked.Store(false)
@@ -312,9 +312,8 @@ func TestAWriteIsSentOnce(t *testing.T) {
 			if err := client.ConfigResetStat(t.Context()).Err(); err != nil {
 				t.Fatal(err)
 			}
-			p.lose.Store(true)
+			p.lose.Store(1)
 			err := c.write(t.Context())
-			p.lose.Store(false)
 			if err == nil {
 				t.Fatal("the answer was lost, and the call says it was done")
 			}
@@ -329,11 +328,10 @@ func TestAWriteIsSentOnce(t *testing.T) {
 	}
 	t.Run("the state is as after one", func(t *testing.T) {
 		for range 2 { // and a merge whose answer is lost
-			p.lose.Store(true)
+			p.lose.Store(2) // the first is a reading's
 			if err := s.Merge(t.Context(), map[string]policy.Contact{"p": consent}); err == nil {
 				t.Error("merged without an answer")
 			}
-			p.lose.Store(false)
 			if err := s.Merge(t.Context(), map[string]policy.Contact{"p": consent}); err != nil {
 				t.Fatal(err)
 			}
