@@ -128,10 +128,9 @@ func (d *dialog) finish(err error) {
 	switch {
 	case errors.Is(err, errTimedOut):
 		d.hangUp(Reply{421, [3]int{4, 4, 2}, "timeout, closing the connection"})
-		d.linger = false // it is not sending
 	case errors.Is(err, errDraining):
 		d.hangUp(Reply{421, [3]int{4, 3, 2}, "the gateway is shutting down"})
-		d.linger = false
+		d.linger = false // Shutdown does not wait for the client to hang up
 	case errors.Is(err, errLineLong):
 		d.hangUp(Reply{500, [3]int{5, 5, 2}, "command line too long, closing the connection"})
 	case errors.Is(err, errLineBreak):
