@@ -182,6 +182,13 @@ func (s *Sender) Owns(domain string) bool {
 	return false
 }
 
+// Exempt makes it the decision on mail that marketing's rules do not bind.
+func (d *Decision) Exempt(text string) {
+	d.Action, d.Enforced, d.Code, d.Text = Allow, true, "", text
+	d.Checks = []Check{{"category", true, text, "Directive 2002/58/EC Art. 13(1): for direct marketing"}}
+	d.LegalBasis, d.Notices = "not_required", []string{}
+}
+
 // Forbid adds a check of the message's content that failed. It always blocks: an account that observes does not
 // observe it. What blocked already stays the decision's name.
 func (d *Decision) Forbid(code, text, citation string) {

@@ -25,7 +25,7 @@ func (r *Relay) rewriteAll(t *transaction) error {
 		switch {
 		case errors.As(err, &no):
 			if j.decision != nil {
-				j.decision.Forbid(policy.CodeUnrewritable, no.Why, "RFC 8058 section 3.1")
+				j.decision.Forbid(policy.CodeUnrewritable, no.Why, unrewritableCitation)
 			}
 			j.refuse(policy.CodeUnrewritable, no.Why)
 			continue

@@ -3,6 +3,7 @@ package relay
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"heed/policy"
@@ -51,10 +52,10 @@ func (r *Relay) Check(ctx context.Context, q policy.Inquiry) ([]policy.Decision,
 	if q.At.IsZero() {
 		q.At = r.Now()
 	}
-	return r.answer(ctx, book, account, q, nil)
+	return r.answer(ctx, book, account, account.Category, q, nil)
 }
 
-func (r *Relay) answer(ctx context.Context, book *Book, account *Account, q policy.Inquiry, from []string) ([]policy.Decision, error) {
+func (r *Relay) answer(ctx context.Context, book *Book, account *Account, category policy.Category, q policy.Inquiry, from []string) ([]policy.Decision, error) {
 	persons := make([]string, len(q.Recipients))
 	for i, to := range q.Recipients {
 		address, err := policy.Normalise(to)
@@ -69,10 +70,14 @@ func (r *Relay) answer(ctx context.Context, book *Book, account *Account, q poli
 	}
 	decisions := make([]policy.Decision, len(persons))
 	for i, to := range q.Recipients {
-		decisions[i] = book.Rules.Decide(policy.Question{
+		d := book.Rules.Decide(policy.Question{
 			Account: &account.Account, Recipient: to, Topic: q.Topic, Product: q.Product, Country: q.Country,
 			FromDomains: from, Facts: facts[persons[i]], At: q.At,
 		})
+		if category == policy.Transactional {
+			d.Exempt("transactional mail: the rules of marketing do not bind it")
+		}
+		decisions[i] = d
 	}
 	return decisions, nil
 }
@@ -98,25 +103,30 @@ func (r *Relay) Preview(ctx context.Context, q policy.Inquiry, raw []byte) (*Pre
 	if t == nil {
 		return nil, bad("%s", reply)
 	}
-	if t.said.Category == policy.Transactional {
-		return nil, bad("account: %q sends transactional mail, which the rules of marketing do not bind", q.Account)
-	}
 	t.said.Topic = cmp.Or(q.Topic, t.said.Topic)
 	t.said.Product = cmp.Or(q.Product, t.said.Product)
 	t.said.Country = cmp.Or(q.Country, t.said.Country)
-	decisions, err := r.answer(ctx, t.book, t.account, policy.Inquiry{Recipients: q.Recipients, Topic: t.said.Topic, Product: t.said.Product, Country: t.said.Country, At: q.At}, t.from)
+	decisions, err := r.answer(ctx, t.book, t.account, t.said.Category, policy.Inquiry{
+		Recipients: q.Recipients, Topic: t.said.Topic, Product: t.said.Product, Country: t.said.Country, At: q.At,
+	}, t.from)
 	if err != nil {
 		return nil, err
 	}
 	p := &Preview{Decision: decisions[0], Findings: t.mail.Findings()}
-	if c := t.content(); c != nil {
+	if c := t.contentFor(t.said.Category); c != nil {
 		p.Decision.Forbid(c.Code, c.Text, c.Citation)
 	}
-	if !p.Decision.Stops() {
-		t.jobs[0].decision = &p.Decision
-		if p.Rewritten, err = r.rewrite(t, t.jobs[0]); err != nil {
-			return nil, err
-		}
+	if p.Decision.Stops() {
+		return p, nil
 	}
-	return p, nil
+	if t.said.Category == policy.Marketing {
+		t.jobs[0].decision = &p.Decision
+	}
+	p.Rewritten, err = r.rewrite(t, t.jobs[0])
+	var no *rewrite.Refusal
+	if errors.As(err, &no) {
+		p.Decision.Forbid(policy.CodeUnrewritable, no.Why, unrewritableCitation)
+		return p, nil
+	}
+	return p, err
 }

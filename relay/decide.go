@@ -13,15 +13,19 @@ import (
 
 // decide answers for every recipient, after one fetch for all of them.
 func (r *Relay) decide(ctx context.Context, t *transaction) error {
-	if t.said.Category == policy.Transactional {
-		t.decideTransactional()
+	content := t.contentFor(t.said.Category)
+	if t.said.Category == policy.Transactional { // no rule of marketing binds it; whose name it bears and whom it reaches does
+		for _, j := range t.jobs {
+			if content != nil {
+				j.refuse(content.Code, content.Text)
+			}
+		}
 		return nil
 	}
 	facts, err := r.facts(ctx, t)
 	if err != nil {
 		return err
 	}
-	content := t.content()
 	at := r.Now()
 	for _, j := range t.jobs {
 		d := t.book.Rules.Decide(t.question(j, facts[j.person], at))
@@ -55,14 +59,24 @@ func (t *transaction) question(j *job, f policy.Facts, at time.Time) policy.Ques
 	}
 }
 
-// content is what the message itself forbids for marketing mail, whoever gets it; nil: nothing.
-func (t *transaction) content() *policy.Check {
+// unrewritableCitation: what cannot carry its opt-out and notices must not be sent.
+const unrewritableCitation = "RFC 8058 section 3.1; Directive 2002/58/EC Art. 13(4)"
+
+// contentFor is what the message itself forbids, whoever gets it; nil: nothing. A marketing message's From: is the
+// decision's to check.
+func (t *transaction) contentFor(category policy.Category) *policy.Check {
 	if c := t.recipientsInside(); c != nil {
 		return c
 	}
+	if category == policy.Transactional {
+		if c := policy.CheckFrom(t.account.Sender, t.from); !c.Passed {
+			return &c
+		}
+		return nil
+	}
 	var no *rewrite.Refusal
 	if err := t.mail.Rewritable(); errors.As(err, &no) {
-		return &policy.Check{Code: policy.CodeUnrewritable, Text: no.Why, Citation: "RFC 8058 section 3.1; Directive 2002/58/EC Art. 13(4)"}
+		return &policy.Check{Code: policy.CodeUnrewritable, Text: no.Why, Citation: unrewritableCitation}
 	}
 	return nil
 }
@@ -73,21 +87,6 @@ func (t *transaction) recipientsInside() *policy.Check {
 		return &policy.Check{Code: f.Code, Text: fmt.Sprintf("%s: %s", f.Field, f.Text), Citation: "every recipient is decided on: GDPR Art. 5(2)"}
 	}
 	return nil
-}
-
-// decideTransactional: no rule of marketing binds it; whose name it bears and whom it reaches does.
-func (t *transaction) decideTransactional() {
-	forbidden := t.recipientsInside()
-	if forbidden == nil {
-		if c := policy.CheckFrom(t.account.Sender, t.from); !c.Passed {
-			forbidden = &c
-		}
-	}
-	for _, j := range t.jobs {
-		if forbidden != nil {
-			j.refuse(forbidden.Code, forbidden.Text)
-		}
-	}
 }
 
 // refuse says what the client hears: permanent, so that a mail tool's own bounce handling works.
