@@ -41,6 +41,7 @@ type gateway struct {
 	t                 *testing.T
 	dir, config       string
 	smtp, http, admin string // host:port
+	smtps, ca         string // of newSecureGateway: host:port, and the PEM file that clients trust
 	mu                sync.Mutex
 	cmd               *exec.Cmd
 	done              chan struct{}
@@ -58,7 +59,7 @@ keys: file:@KEYS@
 public_url: http://@HTTP@
 state: @STATE@
 durability: @DURABILITY@
-listen: {smtp: ["@SMTP@"], http: "@HTTP@", admin: "@ADMIN@"}
+listen: {smtp: ["@SMTP@"], smtps: [@SMTPS@], http: "@HTTP@", admin: "@ADMIN@"}
 upstreams:
   - {name: esp, url: "smtp://@UPSTREAM@", timeout: 10s}
 reply_budget: @BUDGET@
@@ -83,6 +84,7 @@ accounts:
   - {name: both, password: secret, sender: acme, category: header, topic: newsletter, product: crm}
   - {name: look, password: secret, sender: acme, topic: newsletter, product: crm, enforcement: observe}
   - {name: firm, password: secret, sender: acme, topic: newsletter, product: crm, on_partial: reject}
+@ACCOUNTS@
 admin: {token: admin-secret}
 @MORE@
 `
@@ -93,7 +95,7 @@ func newGateway(t *testing.T, settings ...setting) *gateway {
 	g := &gateway{t: t, dir: t.TempDir(), smtp: freePort(t), http: freePort(t), admin: freePort(t)}
 	values := map[string]string{
 		"DIR": g.dir, "KEYS": g.dir + "/keys.json", "SMTP": g.smtp, "HTTP": g.http, "ADMIN": g.admin, "STATE": "sqlite:" + g.dir + "/state.db",
-		"DURABILITY": "strict", "UPSTREAM": "127.0.0.1:1", "BUDGET": "30s", "GIVEUP": "48h", "SENDER_COUNTRY": "GB", "DOMAINS": "[acme.example]", "MORE": "",
+		"DURABILITY": "strict", "UPSTREAM": "127.0.0.1:1", "BUDGET": "30s", "GIVEUP": "48h", "SENDER_COUNTRY": "GB", "DOMAINS": "[acme.example]", "SMTPS": "", "ACCOUNTS": "", "MORE": "",
 	}
 	for _, s := range settings {
 		values[s.key] = s.value
