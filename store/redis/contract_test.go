@@ -3,6 +3,7 @@ package redis_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -38,7 +39,7 @@ func TestContract(t *testing.T) {
 	r := storetest.StartRedis(t)
 	storetest.Run(t, func(t *testing.T) store.State {
 		empty(t, r)
-		return open(t, r.URL(), store.Options{})
+		return open(t, r.URL(), store.Options{Timeout: time.Minute})
 	})
 }
 

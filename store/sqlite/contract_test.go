@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"heed/store"
 	"heed/store/storetest"
@@ -10,7 +11,7 @@ import (
 
 func open(t testing.TB, path string) store.State {
 	t.Helper()
-	s, err := store.Open(t.Context(), "sqlite:"+path, store.Options{})
+	s, err := store.Open(t.Context(), "sqlite:"+path, store.Options{Timeout: time.Minute}) // no test waits for it
 	if err != nil {
 		t.Fatal(err)
 	}
