@@ -3,6 +3,7 @@ package rewrite
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -53,7 +54,9 @@ func (m *Mail) plan() {
 			}
 			m.bodies = append(m.bodies, b)
 		}
-		m.seen, _ = witness(m.raw[m.head.start:])
+		if !slices.ContainsFunc(c.chosen, func(p *part) bool { return p.head.broken }) { // else readers disagree where it ends
+			m.seen, _ = witness(m.raw[m.head.start:])
+		}
 		return nil
 	}()
 }

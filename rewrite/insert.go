@@ -88,7 +88,7 @@ func (b *body) convert(m *Mail, old, text string) *change {
 
 // labelled tells whether the header of the part can be corrected: it must not run into the body.
 func (b *body) labelled(m *Mail) bool {
-	if b.part.head.broken && !b.root || b.part.malformed {
+	if b.part.head.broken && (!b.root || len(b.raw) > 0) || b.part.malformed {
 		return false
 	}
 	for _, q := range b.part.params {
@@ -240,9 +240,10 @@ func stuff(lines []string) {
 
 // foldHTML writes a fragment in ASCII, with character references, on lines that no transfer encoding has to break.
 func foldHTML(fragment string) string {
-	var b strings.Builder
+	fragment = strings.Trim(strings.ReplaceAll(fragment, "\r\n", "\n"), "\n")
+	b := make([]byte, 0, len(fragment)+len(fragment)/4)
 	inTag, col := false, 0
-	for _, r := range strings.Trim(strings.ReplaceAll(fragment, "\r\n", "\n"), "\n") {
+	for _, r := range fragment {
 		switch r {
 		case '<':
 			inTag = true
@@ -257,12 +258,12 @@ func foldHTML(fragment string) string {
 		}
 		col++
 		if r < 0x80 {
-			b.WriteRune(r)
+			b = append(b, byte(r))
 		} else {
-			fmt.Fprintf(&b, "&#%d;", r)
+			b = fmt.Appendf(b, "&#%d;", r)
 		}
 	}
-	return b.String()
+	return string(b)
 }
 
 // latin is how letters are written where there is only ASCII.

@@ -41,7 +41,8 @@ func (m *Mail) verify(out []byte, t Treatment, changes []*change) error {
 // sameFields compares the header: ours on top, then what was not removed.
 func (m *Mail) sameFields(out []byte, h header, t Treatment, relabelled bool) error {
 	var ours header
-	if top := t.fields(); len(top) > 0 {
+	top := t.fields()
+	if len(top) > 0 {
 		ours, _ = readHeader(top, 0, len(top))
 	}
 	own := func(f field) bool {
@@ -49,7 +50,7 @@ func (m *Mail) sameFields(out []byte, h header, t Treatment, relabelled bool) er
 	}
 	var want, got [][]byte
 	for _, f := range ours.fields {
-		want = append(want, t.fields()[f.start:f.end])
+		want = append(want, top[f.start:f.end])
 	}
 	for _, f := range m.fields {
 		if !removed(f.name, t.Marketing) && !own(f) {

@@ -114,17 +114,15 @@ func (m *Mail) sameWitness(out []byte, changes []*change) error {
 	return nil
 }
 
-// probe is the longest run of ASCII in a line of the notice; "" where the charset has none to look for.
+// probe is the longest line of the notice that is all ASCII; nil where the charset has none to look for.
 func (c *change) probe() []byte {
 	var best []byte
 	if c.body.cs.family != asciiBased {
 		return nil
 	}
 	for line := range bytes.SplitSeq(c.core, []byte("\r\n")) {
-		for _, run := range bytes.FieldsFunc(line, func(r rune) bool { return r >= 0x80 }) {
-			if len(run) > len(best) {
-				best = run
-			}
+		if len(line) > len(best) && isASCII(line) {
+			best = line
 		}
 	}
 	return best
