@@ -28,6 +28,9 @@ func (p *pool) enter(ctx context.Context) error {
 	if p.isClosed() {
 		return errClosed
 	}
+	if err := ctx.Err(); err != nil { // else select might take a slot, and a good connection be cut for nothing
+		return err
+	}
 	select {
 	case p.slots <- struct{}{}:
 		return nil

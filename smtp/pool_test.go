@@ -148,6 +148,23 @@ func TestWaitingForAConnection(t *testing.T) {
 	send(t, u, "d@x.test")
 }
 
+func TestEndedContextCutsNothing(t *testing.T) {
+	peer := smtptest.New(t, smtptest.Script{})
+	u := upstreamTo(t, peer, nil)
+	send(t, u, "b@x.test")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		if _, err := u.Send(ended, letter("c@x.test")); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	}
+	send(t, u, "d@x.test")
+	if peer.Connections() != 1 {
+		t.Errorf("%d connections", peer.Connections())
+	}
+}
+
 func TestUnusedConnectionIsClosed(t *testing.T) {
 	peer := smtptest.New(t, smtptest.Script{})
 	u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.Idle = time.Millisecond })

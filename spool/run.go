@@ -121,7 +121,7 @@ func (s *Spool) claim(ctx context.Context, n int) ([]claimed, bool) {
 			due = append(due, claimed{c, holder, until})
 		}
 	}
-	return due, len(items) == n
+	return due, len(items) > 0 // fewer than n is no sign: a store returns no more bodies than memory bears
 }
 
 // attempt tries one copy and makes the outcome durable, holding the lease all the while.

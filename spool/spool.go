@@ -100,6 +100,9 @@ func (s *Spool) keep(ctx context.Context, body []byte, copies []smtp.Copy, limit
 		if c.Accepted.IsZero() {
 			c.Accepted = s.now()
 		}
+		if c.Due.IsZero() {
+			c.Due = s.now()
+		}
 		meta, err := encode(c)
 		if err != nil {
 			return err

@@ -108,6 +108,17 @@ func TestKeep(t *testing.T) {
 			t.Errorf("got %v", items)
 		}
 	})
+	t.Run("without times is due at once", func(t *testing.T) {
+		store := &memory{}
+		s := &Spool{Store: store, Enabled: true, Node: "n1", Now: clock}
+		if err := s.Keep(t.Context(), body, []smtp.Copy{letter("c1")}); err != nil {
+			t.Fatal(err)
+		}
+		item, _ := store.get("c1")
+		if c, err := decode(item); err != nil || !c.Accepted.Equal(now) || !item.Due.Equal(now) {
+			t.Errorf("got %+v, %v", c, err)
+		}
+	})
 	t.Run("full", func(t *testing.T) {
 		store := &memory{}
 		s := &Spool{Store: store, Enabled: true, Max: int64(len(body)) - 1, Node: "n1", Now: clock}
