@@ -61,6 +61,7 @@ func TestStaleConnection(t *testing.T) {
 		{"closes at the second MAIL", smtptest.Script{Answers: map[string][]string{"MAIL": {"", smtptest.Close, ""}}}, nil, 2, ""},
 		{"421 at the second MAIL", smtptest.Script{Answers: map[string][]string{"MAIL": {"", "421 4.4.2 timeout", ""}}}, nil, 2, ""},
 		{"says 421 unasked", smtptest.Script{Answers: map[string][]string{".": {"250 ok\r\n421 4.4.2 enough", ""}}}, nil, 2, ""},
+		{"says 550 unasked", smtptest.Script{Answers: map[string][]string{".": {"250 ok\r\n550 5.1.1 stray", ""}}}, nil, 2, ""},
 		{"RSET refused", smtptest.Script{Answers: map[string][]string{"RCPT": {"550 no", ""}, "RSET": {"500 what"}}}, nil, 2, ""},
 		{"closes at every later MAIL", smtptest.Script{Answers: map[string][]string{"MAIL": {"", smtptest.Close}}}, nil, 2, "EOF"},
 		{"closes at the second RCPT", smtptest.Script{Answers: map[string][]string{"RCPT": {"", smtptest.Close}}}, nil, 1, "RCPT"},

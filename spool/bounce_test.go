@@ -114,7 +114,7 @@ func TestBounceContent(t *testing.T) {
 	if !strings.HasSuffix(h.Get("Message-Id"), "@gw.test>") {
 		t.Errorf("Message-ID %q", h.Get("Message-Id"))
 	}
-	for _, want := range []string{"<b@x.test>\r\n    550 5.1.1 unknown\r\n    user", "<jürgen@x.test>\r\n    550 5.7.1 grüezi", `<"q > x"@x.test>`} {
+	for _, want := range []string{"<b@x.test>\r\n    550 5.1.1 unknown\r\n    user", "<jürgen@x.test>\r\n    550 5.7.1 grüezi", "<\"q > x\"@x.test>\r\n    554 no?\r\n    Bcc: v@x.test?\r\n"} {
 		if !strings.Contains(parts[0], want) {
 			t.Errorf("%q is missing in %q", want, parts[0])
 		}

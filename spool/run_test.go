@@ -236,6 +236,10 @@ func TestLostLease(t *testing.T) {
 				tt.lose(store)
 				store.mu.Unlock()
 				time.Sleep(2*time.Minute - time.Second)
+				synctest.Wait()
+				if cause == nil {
+					t.Error("it runs on when its lease ends")
+				}
 				stop()
 				if !errors.Is(cause, smtp.ErrWithdrawn) || after >= 2*time.Minute {
 					t.Errorf("the attempt ended by %v after %v", cause, after)
