@@ -188,7 +188,7 @@ func (m *tool) blocked(raw, to, code string) {
 func plainMail(to, subject string, fields ...string) string {
 	head := append([]string{
 		"From: Acme <news@acme.example>", "To: <" + to + ">", "Subject: " + subject, "Date: Mon, 05 Jan 2026 10:00:00 +0000",
-		"Message-ID: <" + strings.ReplaceAll(subject, " ", ".") + "." + to + ">", "MIME-Version: 1.0", "Content-Type: text/plain; charset=utf-8",
+		"Message-ID: <" + strings.ReplaceAll(subject, " ", ".") + "@acme.example>", "MIME-Version: 1.0", "Content-Type: text/plain; charset=utf-8",
 	}, fields...)
 	return strings.Join(head, "\r\n") + "\r\n\r\nHello,\r\n\r\nsee what is new: https://acme.example/news\r\n"
 }
