@@ -63,9 +63,13 @@ func spoolText(c smtp.Copy, lease time.Time) string {
 // startSpool starts the retry loop. It runs where the spool is off too: what waits from before is still owed.
 func (g *gateway) startSpool() {
 	c := g.config
+	parallel := 0
+	for _, u := range c.Upstreams {
+		parallel += u.Connections
+	}
 	s := &spool.Spool{
 		Store: g.state, Attempt: g.relay.Attempt, Report: g.spoolReport, Enabled: c.Spool.Enabled, Max: int64(c.Spool.Max),
-		Node: c.Hostname + "/" + smtp.NewID(), Poll: time.Second, Retry: c.Spool.Retry, GiveUp: c.Spool.GiveUp, Now: time.Now, Log: g.log,
+		Node: c.Hostname + "/" + smtp.NewID(), Poll: time.Second, Parallel: parallel, Retry: c.Spool.Retry, GiveUp: c.Spool.GiveUp, Now: time.Now, Log: g.log,
 		Bouncer: &spool.Bouncer{Upstream: c.Bounces.Upstream, Sender: g.relay.Upstreams[c.Bounces.Upstream], Fallback: c.Bounces.FallbackTo, Hostname: c.Hostname},
 	}
 	if c.Spool.Enabled {
