@@ -19,6 +19,9 @@ var ErrNoFrom = errors.New("the message has no address in From:")
 func (m *Mail) From() ([]string, error) {
 	var out []string
 	for _, v := range m.values("From") {
+		if len(v) > maxFrom || len(out) > maxSenders {
+			return nil, errors.New("From: is malformed: it is too long")
+		}
 		ds, err := addressDomains(v)
 		if err != nil {
 			return nil, fmt.Errorf("From: is malformed: %w", err)
@@ -34,6 +37,12 @@ func (m *Mail) From() ([]string, error) {
 	}
 	return out, nil
 }
+
+// Bounds on From: what is beyond them is no sender, and parsing stays cheap.
+const (
+	maxFrom    = 32 << 10 // octets of one field
+	maxSenders = 1000     // domains of one message
+)
 
 // addressParser reads an address-list (RFC 5322 section 3.4) with groups, comments, obsolete routes and raw 8-bit
 // phrases, and keeps the domains only.

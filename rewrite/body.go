@@ -44,6 +44,9 @@ func (m *Mail) plan() {
 		if len(c.chosen) == 0 {
 			return refuse("it has no text or HTML body that could carry the notice")
 		}
+		if len(c.chosen) > maxBodies {
+			return refuse("more than %d text bodies", maxBodies)
+		}
 		if err := m.placeholders(tree); err != nil {
 			return err
 		}

@@ -141,11 +141,6 @@ func paramEnd(s string) int {
 			return i
 		}
 	}
-	if quoted { // never closed: then it is no quote
-		if i := strings.IndexByte(s, ';'); i >= 0 {
-			return i
-		}
-	}
 	return len(s)
 }
 

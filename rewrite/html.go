@@ -174,20 +174,40 @@ func (s *stack) cut(n int) {
 	s.open = s.open[:n]
 }
 
-func (s *stack) drop(name string) {
-	if s.count[name] > 0 {
-		s.open = slices.DeleteFunc(s.open, func(e open) bool { return e.tag.name == name })
-		s.count[name] = 0
+// lowest is the index of the outermost open element of those names, searched from the innermost: what it passes is
+// taken off the stack or was never above another, so that the whole stays linear.
+func (s *stack) lowest(names ...string) int {
+	left := 0
+	for _, n := range names {
+		left += s.count[n]
+	}
+	i := len(s.open)
+	for left > 0 {
+		i--
+		if slices.Contains(names, s.open[i].tag.name) {
+			left--
+		}
+	}
+	return i
+}
+
+// leaveHead takes the head off the stack and leaves what is open inside it, as text in it would be read.
+func (s *stack) leaveHead() {
+	if s.count["head"] > 0 {
+		at := s.lowest("head")
+		kept := slices.DeleteFunc(s.open[at:], func(e open) bool { return e.tag.name == "head" })
+		s.open = s.open[:at+len(kept)]
+		s.count["head"] = 0
 	}
 }
 
 func (s *stack) start(t *tag) {
 	if !inHead[t.name] {
-		s.drop("head")
+		s.leaveHead()
 	}
 	foreign := s.count["svg"]+s.count["math"] > 0
 	if foreign && breakout[t.name] {
-		s.cut(slices.IndexFunc(s.open, func(e open) bool { return e.tag.name == "svg" || e.tag.name == "math" }))
+		s.cut(s.lowest("svg", "math"))
 	}
 	if void[t.name] || t.empty && foreign {
 		return

@@ -17,6 +17,7 @@ const (
 	maxFields = 10_000  // fields of one header block
 	maxParts  = 10_000
 	maxDepth  = 100
+	maxBodies = 100 // each gets the notice
 )
 
 // Refusal tells why a message is not safely rewritable: reason code content.unrewritable, a permanent failure.

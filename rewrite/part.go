@@ -69,7 +69,7 @@ type walker struct {
 	work  int // candidates looked at, over all levels
 }
 
-const maxWork = 50_000_000
+const maxWork = 10_000_000
 
 func readParts(b []byte, h header) (*part, error) {
 	w := &walker{b: b}

@@ -3,6 +3,7 @@ package rewrite
 import (
 	"bytes"
 	"encoding/base64"
+	"regexp"
 	"strings"
 )
 
@@ -16,19 +17,14 @@ const (
 	unknownTransfer
 )
 
+var comment = regexp.MustCompile(`\([^)]*\)`)
+
 // transferOf reads the field leniently: comments, quotes and parameters are dropped.
 func transferOf(value string) (transfer, string) {
-	for {
-		i := strings.IndexByte(value, '(')
-		if i < 0 {
-			break
-		}
-		j := strings.IndexByte(value[i:], ')')
-		if j < 0 {
-			break
-		}
-		value = value[:i] + value[i+j+1:]
+	if len(value) > 200 {
+		return unknownTransfer, value[:200]
 	}
+	value = comment.ReplaceAllString(value, "")
 	value, _, _ = strings.Cut(strings.Trim(strings.TrimSpace(value), `"`), ";")
 	switch v := strings.ToLower(strings.TrimSpace(value)); v {
 	case "", "7bit", "8bit", "binary":
