@@ -231,7 +231,7 @@ func (m *Mail) open(p *part) (*body, error) {
 	if b.html {
 		var err error
 		if b.place, err = findPlace(view); err != nil {
-			return nil, refuse("the notice would not be visible in the HTML: %v", err)
+			return nil, refuse("no place for the notice in the HTML: %v", err)
 		}
 	}
 	b.place.at *= b.cs.width()

@@ -68,6 +68,10 @@ func TestRefusals(t *testing.T) {
 	for i := range maxDepth + 2 {
 		deep += fmt.Sprintf("Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i)
 	}
+	var attrs strings.Builder
+	for i := range maxTokens + 1 {
+		fmt.Fprintf(&attrs, " a%d", i)
+	}
 	many := plain + "Content-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat("--b\r\n\r\nx\r\n", maxParts+1) + "--b--\r\n"
 	for _, tt := range []struct{ name, raw, why string }{
 		{"signed", plain + "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", "signed"},
@@ -87,8 +91,8 @@ func TestRefusals(t *testing.T) {
 		{"unknown transfer encoding", plain + "Content-Transfer-Encoding: x-uuencode\r\n\r\nx\r\n", "transfer encoding"},
 		{"broken base64", plain + "Content-Transfer-Encoding: base64\r\n\r\nAAAAA\r\n", "transfer encoding"},
 		{"text after base64", plain + "Content-Transfer-Encoding: base64\r\n\r\nAA==\r\n-- \r\nlist footer\r\n", "transfer encoding"},
-		{"html that is hidden", htmlMail(`<body style="display:none">x</body>`), "not be visible"},
-		{"frames", htmlMail(`<html><frameset><frame src=x></frameset></html>`), "not be visible"},
+		{"html that is hidden", htmlMail(`<body style="display:none">x</body>`), "is visible"},
+		{"frames", htmlMail(`<html><frameset><frame src=x></frameset></html>`), "is visible"},
 		{"placeholder", plain + "\r\nLeave: {{heed.unsubscribe_url}}\r\n", "placeholders"},
 		{"placeholder in base64", plain + "Content-Transfer-Encoding: base64\r\n\r\ne3toZWVkLm5vdGljZX19\r\n", "placeholders"},
 		{"placeholder in quoted-printable", plain + "Content-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<a href=3D\"https://heed.invalid/unsubs=\r\ncribe\">\r\n", "placeholders"},
@@ -98,6 +102,9 @@ func TestRefusals(t *testing.T) {
 		{"space before the colon", plain + "Content-Type : text/html\r\n\r\nx\r\n", "space"},
 		{"nested too deep", deep, "deep"},
 		{"too many parts", many, "MIME parts"},
+		{"too many bodies", plain + "Content-Type: multipart/alternative; boundary=b\r\n\r\n" + strings.Repeat("--b\r\n\r\nx\r\n", maxBodies+1) + "--b--\r\n", "text bodies"},
+		{"too many tags", htmlMail(strings.Repeat("<p>", maxTokens+1)), "tags"},
+		{"too many attributes", htmlMail("<p" + attrs.String() + ">"), "tags"},
 		{"too many fields", strings.Repeat("X: y\r\n", maxFields+1) + "\r\nx\r\n", "fields"},
 		{"header too large", "X: " + strings.Repeat("y", maxHeader) + "\r\n\r\nx\r\n", "larger"},
 	} {

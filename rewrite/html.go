@@ -3,6 +3,7 @@ package rewrite
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -50,6 +51,7 @@ type outline struct {
 	body, html      int  // offsets of the last real </body> and </html>, -1 if none
 	end             int  // after the last token that is whole: an unclosed comment, tag or <style> begins here
 	hides, frameset bool // something in it hides its content: look twice
+	tokens          int  // and attributes
 	firstBody       int  // offset of the first <body>, -1 if none
 }
 
@@ -61,7 +63,7 @@ func readOutline(doc []byte) outline {
 	for {
 		kind := z.Next()
 		size := len(z.Raw())
-		if kind == html.ErrorToken {
+		if o.tokens++; kind == html.ErrorToken || o.tokens > maxTokens {
 			break
 		}
 		t := tag{kind: kind, at: at}
@@ -117,6 +119,7 @@ func (o *outline) note(t *tag, z *html.Tokenizer) {
 	for attrs {
 		var k, v []byte
 		k, v, attrs = z.TagAttr()
+		o.tokens++
 		switch string(k) {
 		case "style":
 			t.style.read(string(v))
@@ -266,6 +269,9 @@ var errHidden = errors.New("no place in it is visible")
 // what hides it, or before what hides it.
 func findPlace(doc []byte) (place, error) {
 	o := readOutline(doc)
+	if o.tokens > maxTokens {
+		return place{}, fmt.Errorf("it has more than %d tags and attributes", maxTokens)
+	}
 	end := o.end
 	switch {
 	case o.body >= 0:

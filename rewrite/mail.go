@@ -17,7 +17,8 @@ const (
 	maxFields = 10_000  // fields of one header block
 	maxParts  = 10_000
 	maxDepth  = 100
-	maxBodies = 100 // each gets the notice
+	maxBodies = 100     // each gets the notice
+	maxTokens = 500_000 // of one HTML body
 )
 
 // Refusal tells why a message is not safely rewritable: reason code content.unrewritable, a permanent failure.

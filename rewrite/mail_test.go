@@ -45,6 +45,7 @@ func TestFrom(t *testing.T) {
 		{"nul byte", "From: a@acme.example\x00.evil.example\r\n", nil},
 		{"8-bit domain that is no UTF-8", "From: a@acm\xe9.example\r\n", nil},
 		{"empty", "From:\r\n", nil},
+		{"too long", "From: " + strings.Repeat("a@acme.example,", maxFrom/15+1) + "\r\n", nil},
 		{"none", "Sender: a@acme.example\r\n", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
