@@ -105,7 +105,7 @@ func checkCorpus(t *testing.T, dir, notice string, treatment Treatment) {
 		t.Logf("refused %4d: %s (%s)", len(refused[why]), why, refused[why][0])
 	}
 	t.Logf("rewritten %d, refused %d", done, total)
-	if done == 0 || total*4 > done {
+	if done == 0 || total*2 > done {
 		t.Errorf("%d of %d messages refused: too many", total, done+total)
 	}
 	cmd := exec.Command("python3", filepath.Join(dir, "check_rewrite.py"), "--eol", "exact", "--no-warn", "-j", "2",

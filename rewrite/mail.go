@@ -18,7 +18,7 @@ const (
 	maxParts  = 10_000
 	maxDepth  = 100
 	maxBodies = 100     // each gets the notice
-	maxTokens = 500_000 // of one HTML body
+	maxTokens = 200_000 // of one HTML body
 )
 
 // Refusal tells why a message is not safely rewritable: reason code content.unrewritable, a permanent failure.
