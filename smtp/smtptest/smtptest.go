@@ -4,6 +4,7 @@ package smtptest
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
@@ -26,6 +27,7 @@ var DefaultExtensions = []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "
 
 // Script says how the upstream behaves. The zero Script takes every message.
 type Script struct {
+	Address    string   // host:port to listen on; "": a free port of 127.0.0.1
 	Extensions []string // EHLO keywords; nil: DefaultExtensions, []string{} none. STARTTLS and AUTH are added as needed
 	TLS        string   // "", "starttls" or "tls", with a self-signed certificate: see Upstream.Roots
 	Login      string   // "user:password" that AUTH must give; "" offers no AUTH
@@ -81,7 +83,7 @@ type Upstream struct {
 // New starts an upstream that ends with the test.
 func New(t testing.TB, s Script) *Upstream {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", cmp.Or(s.Address, "127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
