@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"heed/policy"
@@ -65,11 +64,7 @@ func (t *transaction) language() string {
 	if t.said.Language != "" {
 		return t.said.Language
 	}
-	for _, v := range t.mail.Fields("Content-Language") {
-		first, _, _ := strings.Cut(v, ",")
-		return first
-	}
-	return ""
+	return t.mail.Language()
 }
 
 // scope is how far a one-click opt-out by this message's link reaches.
