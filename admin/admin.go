@@ -20,8 +20,7 @@ import (
 	"heed/policy"
 )
 
-// Checker answers what would be decided. An error that has a method BadInput() string is the asker's mistake, in
-// words for the asker.
+// Checker answers what would be decided. A policy.BadInquiry is the asker's mistake, in words for the asker.
 type Checker interface {
 	Check(ctx context.Context, q policy.Inquiry) ([]policy.Decision, error)
 }

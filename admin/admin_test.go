@@ -29,11 +29,6 @@ func (o *oracle) Check(_ context.Context, q policy.Inquiry) ([]policy.Decision, 
 	return o.decisions, o.err
 }
 
-type mistake string
-
-func (m mistake) Error() string    { return "internal: " + string(m) }
-func (m mistake) BadInput() string { return string(m) }
-
 // bench is a handler with everything around it.
 type bench struct {
 	*Handler

@@ -16,10 +16,7 @@ import (
 	"heed/policy"
 )
 
-const (
-	maxRecipients = 10_000
-	maxBody       = 8 << 20 // bytes; 10,000 addresses of 254 characters take 3 MiB, escaped a little more
-)
+const maxBody = 8 << 20 // bytes; policy.MaxInquiry addresses of 254 characters take 3 MiB, escaped a little more
 
 // check answers POST /api/v1/check: what would be decided, for up to 10,000 recipients.
 func (h *Handler) check(w http.ResponseWriter, r *http.Request) {
@@ -48,10 +45,10 @@ func (h *Handler) check(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	decisions, err := h.Checker.Check(ctx, q)
-	var bad interface{ BadInput() string }
+	var bad policy.BadInquiry
 	switch {
 	case errors.As(err, &bad):
-		refuse(w, http.StatusBadRequest, "bad_input", bad.BadInput())
+		refuse(w, http.StatusBadRequest, "bad_input", bad.Error())
 	case err != nil:
 		h.busy(w, err)
 	default:
@@ -89,9 +86,6 @@ func readInquiry(body []byte) (policy.Inquiry, error) {
 	}
 	if q.Account == "" {
 		return q, errors.New("account: name one")
-	}
-	if len(q.Recipients) > maxRecipients {
-		return q, fmt.Errorf("recipients: %d, at most %d", len(q.Recipients), maxRecipients)
 	}
 	if at != "" {
 		t, err := time.Parse(time.RFC3339, at)

@@ -35,7 +35,7 @@ func (c *Config) checkPublicURL(r *report) {
 		r.add("public_url", "has a host in letters beyond ASCII", "write the host as its A-label, xn--...")
 	} else if strings.ContainsAny(c.PublicURL, "?#") {
 		r.add("public_url", "has more than a host and a path", "write it like https://opt.example.com")
-	} else if strings.HasPrefix(strings.ToLower(c.PublicURL), "http:") && !loopback(hostOf(c.PublicURL)) {
+	} else if strings.HasPrefix(strings.ToLower(c.PublicURL), "http:") && !Loopback(hostOf(c.PublicURL)) {
 		r.add("public_url", "is not https", "write https://..., and let an https proxy in front of listen.http serve it")
 	}
 }
@@ -140,7 +140,8 @@ func (c *Config) checkAssessments(r *report, senders []string) {
 	}
 }
 
-// sealed is how long sender id and topic may be together: both are sealed into opt-out links of bounded length.
+// sealed is how many bytes sender id and topic may have together, as policy.MaxNames says: both are sealed into each
+// opt-out link.
 const sealed = 32
 
 func (c *Config) checkAccounts(r *report, senders []string) {

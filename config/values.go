@@ -114,7 +114,7 @@ func (u URL) Host() string {
 }
 
 // Loopback tells whether the upstream is on this machine.
-func (u URL) Loopback() bool { return loopback(u.Host()) }
+func (u URL) Loopback() bool { return Loopback(u.Host()) }
 
 func parseURL(s string) (URL, error) {
 	p, err := url.Parse(s)
@@ -186,16 +186,16 @@ func validHost(s string) bool {
 	return len(s) <= 253 && hostName.MatchString(s)
 }
 
-// loopback tells whether a host, without a port, is this machine.
-func loopback(host string) bool {
+// Loopback tells whether a host, without a port, is this machine.
+func Loopback(host string) bool {
 	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		return a.Unmap().IsLoopback()
 	}
 	return strings.EqualFold(host, "localhost")
 }
 
-// loopbackAddress is loopback for host:port.
+// loopbackAddress is Loopback for host:port.
 func loopbackAddress(address string) bool {
 	host, _, err := net.SplitHostPort(address)
-	return err == nil && loopback(host)
+	return err == nil && Loopback(host)
 }

@@ -94,6 +94,9 @@ type Grounds struct {
 // Stops tells whether the message must not be sent: it is blocked and the account does not merely observe that rule.
 func (d Decision) Stops() bool { return d.Action == Block && d.Enforced }
 
+// MaxInquiry is how many recipients one inquiry may name.
+const MaxInquiry = 10_000
+
 // Inquiry is a question from outside: what would be decided for these recipients?
 type Inquiry struct {
 	Account    string
@@ -103,3 +106,8 @@ type Inquiry struct {
 	Country    string
 	At         time.Time // zero: now
 }
+
+// BadInquiry is why an inquiry cannot be answered as it was put, in words for whoever asked.
+type BadInquiry string
+
+func (e BadInquiry) Error() string { return string(e) }

@@ -64,6 +64,9 @@ const (
 	ByHeader      Category = "header"
 )
 
+// MaxNames is how many bytes a sender's id and a topic may have together: both are sealed into each opt-out link.
+const MaxNames = 32
+
 // Sender is the legal entity that markets: the controller of GDPR Art. 4(7).
 type Sender struct {
 	ID, Name, PostalAddress string
@@ -158,11 +161,21 @@ type Facts struct {
 	OptOuts []OptOut
 }
 
+// The events of the journal.
+const (
+	EventDecision      = "decision" // on one recipient of one message, before anything is sent
+	EventOutcome       = "outcome"  // of an attempt to deliver, or that no more are made
+	EventBounce        = "bounce"   // the outcome of a report to an envelope sender
+	EventOptOut        = "optout"
+	EventOptOutRemoved = "optout_removed"
+	EventErased        = "erased"
+)
+
 // Entry is one record of the journal. It names a person by key; Recipient is kept apart, so that erasure can remove it.
 type Entry struct {
 	ID        string    `json:"id"`
 	At        time.Time `json:"at"`
-	Event     string    `json:"event"`              // decision | outcome | optout | optout_removed | erased
+	Event     string    `json:"event"`              // EventDecision and so on
 	Decision  string    `json:"decision,omitempty"` // of an outcome: the decision's ID
 	Message   string    `json:"message,omitempty"`  // the transaction's ID
 	MessageID string    `json:"message_id,omitempty"`
@@ -171,13 +184,13 @@ type Entry struct {
 	Category  Category  `json:"category,omitempty"`
 	Topic     string    `json:"topic,omitempty"`
 	Product   string    `json:"product,omitempty"`
-	Person    string    `json:"person,omitempty"`    // Key.Person of the recipient
+	Person    string    `json:"person,omitempty"`    // AddressKey.Person of the recipient
 	Recipient string    `json:"recipient,omitempty"` // "" once erased
 	Stage     string    `json:"stage,omitempty"`     // rcpt | data | retry
 	Verdict   *Decision `json:"verdict,omitempty"`   // of a decision on marketing mail
 	Action    string    `json:"action,omitempty"`    // allow | block
 	Code      string    `json:"code,omitempty"`      // why blocked
-	Fate      string    `json:"fate,omitempty"`      // of an outcome: sent | failed | deferred | in doubt | blocked | dropped
+	Fate      string    `json:"fate,omitempty"`      // of an outcome or bounce: sent | failed | deferred | in doubt | blocked | gave up
 	Reply     string    `json:"reply,omitempty"`     // of an outcome: the upstream's words, the address left out
 	OptOut    *OptOut   `json:"optout,omitempty"`
 	Reason    string    `json:"reason,omitempty"` // an operator's

@@ -11,20 +11,10 @@ import (
 	"heed/smtp"
 )
 
-// maxInquiry is how many recipients one inquiry may name.
-const maxInquiry = 10_000
+func bad(format string, args ...any) error { return policy.BadInquiry(fmt.Sprintf(format, args...)) }
 
-// BadInquiry is a question that cannot be answered as it was put.
-type BadInquiry struct{ text string }
-
-func (e *BadInquiry) Error() string { return e.text }
-
-// BadInput is the mistake in words for whoever asked.
-func (e *BadInquiry) BadInput() string { return e.text }
-
-func bad(format string, args ...any) error { return &BadInquiry{fmt.Sprintf(format, args...)} }
-
-// Check answers what would be decided now, or at another time, without sending or recording anything.
+// Check answers what would be decided now, or at another time, without sending or recording anything. A
+// policy.BadInquiry is the asker's mistake.
 func (r *Relay) Check(ctx context.Context, q policy.Inquiry) ([]policy.Decision, error) {
 	book := r.book.Load()
 	account := book.Accounts[q.Account]
@@ -33,8 +23,8 @@ func (r *Relay) Check(ctx context.Context, q policy.Inquiry) ([]policy.Decision,
 		return nil, bad("account: %q is not configured", q.Account)
 	case len(q.Recipients) == 0:
 		return nil, bad("recipients: name at least one")
-	case len(q.Recipients) > maxInquiry:
-		return nil, bad("recipients: %d, at most %d", len(q.Recipients), maxInquiry)
+	case len(q.Recipients) > policy.MaxInquiry:
+		return nil, bad("recipients: %d, at most %d", len(q.Recipients), policy.MaxInquiry)
 	}
 	if q.Country != "" {
 		code, err := policy.ParseCountry(q.Country)
@@ -113,7 +103,7 @@ func (r *Relay) Preview(ctx context.Context, q policy.Inquiry, raw []byte) (*Pre
 		return nil, err
 	}
 	p := &Preview{Decision: decisions[0], Findings: t.mail.Findings()}
-	if c := t.contentFor(t.said.Category); c != nil {
+	if c := t.forbidden(); c != nil {
 		p.Decision.Forbid(c.Code, c.Text, c.Citation)
 	}
 	if p.Decision.Stops() {

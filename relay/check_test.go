@@ -26,15 +26,16 @@ func TestCheck(t *testing.T) {
 		{"before the consent", policy.Inquiry{Account: "crm", Recipients: []string{"anna@firma.example"}, At: w.now.AddDate(-1, 0, 0)}, "consent.missing", ""},
 		{"account unknown", policy.Inquiry{Account: "x", Recipients: []string{"a@b.de"}}, "", "account: "},
 		{"nobody", policy.Inquiry{Account: "crm"}, "", "recipients: "},
+		{"too many", policy.Inquiry{Account: "crm", Recipients: make([]string, policy.MaxInquiry+1)}, "", "recipients: 10001, at most 10000"},
 		{"malformed address", policy.Inquiry{Account: "crm", Recipients: []string{"a@b.de", "nobody"}}, "", "recipients[1]: "},
 		{"malformed country", policy.Inquiry{Account: "crm", Recipients: []string{"a@b.de"}, Country: "Germany"}, "", "country: "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := w.Check(context.Background(), tt.q)
-			var bad *BadInquiry
+			var bad policy.BadInquiry
 			if tt.bad != "" {
-				if !errors.As(err, &bad) || !strings.HasPrefix(bad.BadInput(), tt.bad) {
+				if !errors.As(err, &bad) || !strings.HasPrefix(bad.Error(), tt.bad) {
 					t.Errorf("%v, want %s", err, tt.bad)
 				}
 				return

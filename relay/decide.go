@@ -13,7 +13,7 @@ import (
 
 // decide answers for every recipient, after one fetch for all of them.
 func (r *Relay) decide(ctx context.Context, t *transaction) error {
-	content := t.contentFor(t.said.Category)
+	content := t.forbidden()
 	if t.said.Category == policy.Transactional { // no rule of marketing binds it; whose name it bears and whom it reaches does
 		for _, j := range t.jobs {
 			if content != nil {
@@ -62,13 +62,13 @@ func (t *transaction) question(j *job, f policy.Facts, at time.Time) policy.Ques
 // unrewritableCitation: what cannot carry its opt-out and notices must not be sent.
 const unrewritableCitation = "RFC 8058 section 3.1; Directive 2002/58/EC Art. 13(4)"
 
-// contentFor is what the message itself forbids, whoever gets it; nil: nothing. A marketing message's From: is the
+// forbidden is what the message itself forbids, whoever gets it; nil: nothing. A marketing message's From: is the
 // decision's to check.
-func (t *transaction) contentFor(category policy.Category) *policy.Check {
+func (t *transaction) forbidden() *policy.Check {
 	if c := t.recipientsInside(); c != nil {
 		return c
 	}
-	if category == policy.Transactional {
+	if t.said.Category == policy.Transactional {
 		if c := policy.CheckFrom(t.account.Sender, t.from); !c.Passed {
 			return &c
 		}
@@ -83,10 +83,12 @@ func (t *transaction) contentFor(category policy.Category) *policy.Check {
 
 // recipientsInside are ESP control fields by which the message would reach others than its envelope says.
 func (t *transaction) recipientsInside() *policy.Check {
-	for _, f := range t.mail.Findings() {
-		return &policy.Check{Code: f.Code, Text: fmt.Sprintf("%s: %s", f.Field, f.Text), Citation: "every recipient is decided on: GDPR Art. 5(2)"}
+	found := t.mail.Findings()
+	if len(found) == 0 {
+		return nil
 	}
-	return nil
+	f := found[0]
+	return &policy.Check{Code: f.Code, Text: fmt.Sprintf("%s: %s", f.Field, f.Text), Citation: "every recipient is decided on: GDPR Art. 5(2)"}
 }
 
 // refuse says what the client hears: permanent, so that a mail tool's own bounce handling works.

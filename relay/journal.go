@@ -27,7 +27,7 @@ func (r *Relay) record(ctx context.Context, t *transaction, stage string) error 
 
 func (t *transaction) entry(j *job, now time.Time) policy.Entry {
 	e := policy.Entry{
-		ID: j.id, At: now, Event: "decision", Message: t.m.ID, MessageID: t.said.MessageID, Account: t.account.Name,
+		ID: j.id, At: now, Event: policy.EventDecision, Message: t.m.ID, MessageID: t.said.MessageID, Account: t.account.Name,
 		Sender: t.account.Sender.ID, Category: t.said.Category, Topic: t.said.Topic, Product: t.said.Product,
 		Person: j.person, Recipient: j.to.Address, Action: policy.Allow, Code: j.code,
 	}
@@ -47,7 +47,7 @@ func (t *transaction) entry(j *job, now time.Time) policy.Entry {
 func (r *Relay) outcome(ctx context.Context, t *transaction, j *job, decision string, o smtp.Outcome, took time.Duration) {
 	r.Meter.Delivered(t.account.Upstream, o.Fate.String(), took.Seconds())
 	e := policy.Entry{
-		ID: smtp.NewID(), At: r.Now(), Event: "outcome", Decision: decision, Message: t.m.ID, MessageID: t.said.MessageID,
+		ID: smtp.NewID(), At: r.Now(), Event: policy.EventOutcome, Decision: decision, Message: t.m.ID, MessageID: t.said.MessageID,
 		Account: t.account.Name, Sender: t.account.Sender.ID, Category: t.said.Category, Topic: t.said.Topic,
 		Person: j.person, Recipient: j.to.Address, Fate: o.Fate.String(), Reply: o.Reply.Without(j.to.Address),
 	}

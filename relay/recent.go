@@ -23,7 +23,7 @@ type fetched struct {
 	facts map[string]policy.Facts
 }
 
-// put remembers one person's facts for a transaction; known is false for a stranger.
+// put remembers one person's facts for a transaction, those of a stranger too.
 func (c *recent) put(txn, person string, f policy.Facts, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -18,7 +18,7 @@ func (r *Relay) Recipient(ctx context.Context, e smtp.Envelope, to string) smtp.
 	}
 	address, err := policy.Normalise(to)
 	if err != nil {
-		return smtp.Reply{Code: 553, Enhanced: [3]int{5, 1, 3}, Text: err.Error()} // RFC 3463 section 3.2
+		return smtp.BadAddress.With("%v", err)
 	}
 	if r.Spool == nil && e.Taken > 0 {
 		return smtp.TooManyRcpts.With("one recipient at a time while the spool is off") // copies could not be made durable

@@ -65,7 +65,7 @@ func (r *Relay) open(m smtp.Message) (*transaction, smtp.Reply) {
 	for _, to := range m.To {
 		address, err := policy.Normalise(to.Address)
 		if err != nil {
-			return nil, smtp.Reply{Code: 553, Enhanced: [3]int{5, 1, 3}, Text: err.Error()}
+			return nil, smtp.BadAddress.With("%v", err)
 		}
 		person := r.Key.Person(address)
 		if seen[person] { // the same mailbox twice gets one copy
@@ -135,8 +135,8 @@ func sayings(mail *rewrite.Mail, a *Account) (said, error) {
 	if strings.ContainsFunc(s.Topic+s.Product, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return s, refusal{smtp.Refused.With("Heed-Topic and Heed-Product may have printable characters only")}
 	}
-	if n := len(a.Sender.ID) + len(s.Topic); n > maxSealed {
-		return s, refusal{smtp.Refused.With("Heed-Topic is too long: with the sender's id it may have %d bytes", maxSealed)}
+	if n := len(a.Sender.ID) + len(s.Topic); n > policy.MaxNames {
+		return s, refusal{smtp.Refused.With("Heed-Topic is too long: with the sender's id it may have %d bytes", policy.MaxNames)}
 	}
 	if s.Country != "" {
 		code, err := policy.ParseCountry(s.Country)
@@ -147,9 +147,6 @@ func sayings(mail *rewrite.Mail, a *Account) (said, error) {
 	}
 	return s, nil
 }
-
-// maxSealed is how many bytes of sender and topic an opt-out link has room for.
-const maxSealed = 32
 
 func (s *said) category(a *Account) error {
 	switch a.Category {

@@ -19,7 +19,7 @@ func unfit(m Message) (Reply, bool) {
 	}
 	for _, to := range m.To {
 		if to.Address == "" || !pathSafe(to.Address) {
-			return Reply{553, [3]int{5, 1, 3}, "the recipient's address cannot be sent"}, true
+			return BadAddress.With("the recipient's address cannot be sent"), true
 		}
 	}
 	if !strictLines(m.Data) {

@@ -32,6 +32,7 @@ var (
 	BadCredentials  = Reply{535, [3]int{5, 7, 8}, "authentication failed"}                // RFC 4954 section 6
 	TooManyTries    = Reply{421, [3]int{4, 7, 0}, "too many failed logins"}               // RFC 4954 section 4
 	EncryptionFirst = Reply{538, [3]int{5, 7, 11}, "encryption required for AUTH"}        // RFC 4954 section 6
+	BadAddress      = Reply{553, [3]int{5, 1, 3}, "malformed recipient address"}          // RFC 3463 section 3.2
 	TooBig          = Reply{552, [3]int{5, 3, 4}, "message is too big"}                   // RFC 1870 section 6
 	TooManyRcpts    = Reply{452, [3]int{4, 5, 3}, "too many recipients"}                  // RFC 5321 section 4.5.3.1.10
 	TooManyConns    = Reply{421, [3]int{4, 3, 2}, "too many connections"}                 // RFC 3463 section 3.4

@@ -113,7 +113,7 @@ func (h *Handler) stop(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		h.unavailable(w, r, v.words)
 		return
 	}
-	h.record(ctx, v, "optout", o, added)
+	h.record(ctx, v, policy.EventOptOut, o, added)
 	if added && h.Metrics != nil {
 		h.Metrics.OptedOut(o.Via)
 	}
@@ -145,7 +145,7 @@ func (h *Handler) undo(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		}
 		if removed {
 			o.At, o.Via = v.at, viaPage
-			h.record(ctx, v, "optout_removed", o, true)
+			h.record(ctx, v, policy.EventOptOutRemoved, o, true)
 			text = v.words.Undone
 		}
 	}

@@ -32,16 +32,13 @@ const (
 	messageBytes = 10
 	nonceBytes   = 12
 	tagBytes     = 16
-	plainBytes   = personBytes + 1 + messageBytes + 1 + 1 + MaxNames
+	plainBytes   = personBytes + 1 + messageBytes + 1 + 1 + policy.MaxNames
 	tokenBytes   = 1 + nonceBytes + plainBytes + tagBytes
 	tokenLength  = tokenBytes * 4 / 3
-
-	// MaxNames is how many bytes a sender's id and a topic may have together to fit into a token.
-	MaxNames = 32
 )
 
 // ErrNames is why Seal refuses a sender id and topic: none or too long together, or not fit to be shown.
-var ErrNames = fmt.Errorf("a sender id and a topic must have 1 to %d bytes of printable text together", MaxNames)
+var ErrNames = fmt.Errorf("a sender id and a topic must have 1 to %d bytes of printable text together", policy.MaxNames)
 
 // errToken is the one error of Open: what is wrong with a token is nobody's business.
 var errToken = errors.New("not an opt-out token of this gateway")
@@ -105,7 +102,7 @@ func (t Token) pack() ([]byte, error) {
 	if err != nil || len(message) != messageBytes {
 		return nil, errors.New("the message of an opt-out token is no message ID")
 	}
-	if t.Sender == "" || len(t.Sender)+len(t.Topic) > MaxNames || !printable(t.Sender) || !printable(t.Topic) {
+	if t.Sender == "" || len(t.Sender)+len(t.Topic) > policy.MaxNames || !printable(t.Sender) || !printable(t.Topic) {
 		return nil, ErrNames
 	}
 	if t.Scope == policy.ScopeTopic && t.Topic == "" {

@@ -24,8 +24,8 @@ func TestTokenRoundTrip(t *testing.T) {
 		{"sender", Token{Sender: "acme", Topic: "newsletter", Scope: policy.ScopeSender}, policy.ScopeSender},
 		{"all", Token{Sender: "acme", Scope: policy.ScopeAll}, policy.ScopeAll},
 		{"scope topic without a topic", Token{Sender: "acme", Scope: policy.ScopeTopic}, policy.ScopeSender},
-		{"longest sender", Token{Sender: strings.Repeat("s", MaxNames), Scope: policy.ScopeAll}, policy.ScopeAll},
-		{"longest together", Token{Sender: "s", Topic: strings.Repeat("t", MaxNames-1), Scope: policy.ScopeTopic}, policy.ScopeTopic},
+		{"longest sender", Token{Sender: strings.Repeat("s", policy.MaxNames), Scope: policy.ScopeAll}, policy.ScopeAll},
+		{"longest together", Token{Sender: "s", Topic: strings.Repeat("t", policy.MaxNames-1), Scope: policy.ScopeTopic}, policy.ScopeTopic},
 		{"other scripts", Token{Sender: "müller", Topic: "событие", Scope: policy.ScopeTopic}, policy.ScopeTopic},
 		{"markup", Token{Sender: "<b>", Topic: `"><script>`, Scope: policy.ScopeTopic}, policy.ScopeTopic},
 	}
@@ -63,7 +63,7 @@ func TestTokenSealRefuses(t *testing.T) {
 		{"no scope", func(t *Token) { t.Scope = "" }, false},
 		{"unknown scope", func(t *Token) { t.Scope = "galaxy" }, false},
 		{"no sender", func(t *Token) { t.Sender = "" }, true},
-		{"too long together", func(t *Token) { t.Topic = strings.Repeat("t", MaxNames-3) }, true},
+		{"too long together", func(t *Token) { t.Topic = strings.Repeat("t", policy.MaxNames-3) }, true},
 		{"line break", func(t *Token) { t.Topic = "a\nb" }, true},
 		{"not UTF-8", func(t *Token) { t.Topic = "a\xff" }, true},
 	}
@@ -199,7 +199,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add(append(append([]byte{}, b[:27]...), []byte(strings.Repeat("\xff", plainBytes-27))...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		tok, err := unpack(b)
-		if err == nil && (len(tok.Person) != 22 || len(tok.Message) != 16 || tok.Sender == "" || len(tok.Sender)+len(tok.Topic) > MaxNames) {
+		if err == nil && (len(tok.Person) != 22 || len(tok.Message) != 16 || tok.Sender == "" || len(tok.Sender)+len(tok.Topic) > policy.MaxNames) {
 			t.Fatalf("%+v", tok)
 		}
 	})

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"heed/policy"
-	"heed/relay"
 	"heed/rewrite"
 )
 
@@ -36,7 +35,7 @@ func (c *checkCmd) Run(a *app) error {
 	if c.Rewritten != "" && c.File == "" {
 		return usagef("--rewritten needs a message")
 	}
-	p, err := a.open(a.ctx, a.quiet())
+	p, err := a.open(a.quiet())
 	if err != nil {
 		return err
 	}
@@ -52,7 +51,7 @@ func (c *checkCmd) Run(a *app) error {
 }
 
 func badInput(err error) error {
-	var bad *relay.BadInquiry
+	var bad policy.BadInquiry
 	if errors.As(err, &bad) {
 		return usageError{err}
 	}

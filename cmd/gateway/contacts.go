@@ -1,13 +1,12 @@
 package main
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,7 +30,7 @@ type contactsImport struct {
 const importBatch = 500
 
 func (c *contactsImport) Run(a *app) error {
-	p, err := a.open(a.ctx, a.quiet())
+	p, err := a.open(a.quiet())
 	if err != nil {
 		return err
 	}
@@ -129,44 +128,12 @@ func (i *importer) summary() error {
 	return nil
 }
 
-// rejects writes bad rows with their line and reason; there is no file where there are none.
-type rejects struct {
-	file    string
-	columns []string
-	n       int
-	out     *os.File
-	w       *csv.Writer
-}
-
-func (r *rejects) add(line int, cells []string, reason string) error {
-	if r.out == nil {
-		out, err := os.OpenFile(r.file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
-		}
-		r.out, r.w = out, csv.NewWriter(out)
-		if err := r.w.Write(append([]string{"line", "reason"}, r.columns...)); err != nil {
-			return err
-		}
-	}
-	r.n++
-	return r.w.Write(append([]string{strconv.Itoa(line), reason}, cells...))
-}
-
-func (r *rejects) close() error {
-	if r.out == nil {
-		return nil
-	}
-	r.w.Flush()
-	return errors.Join(r.w.Error(), r.out.Close())
-}
-
 type contactsShow struct {
 	Address string `arg:"" name:"E"`
 }
 
 func (c *contactsShow) Run(a *app) error {
-	p, err := a.open(a.ctx, a.quiet())
+	p, err := a.open(a.quiet())
 	if err != nil {
 		return err
 	}
@@ -211,7 +178,7 @@ func (a *app) contact(address string, f policy.Facts) {
 	line("subscriber type", c.SubscriberType.Value, c.SubscriberType.At)
 	line("address published", c.AddressPublished.Value, c.AddressPublished.At)
 	line("language", c.Language.Value, c.Language.At)
-	for _, sender := range sortedKeys(c.Relations) {
+	for _, sender := range slices.Sorted(maps.Keys(c.Relations)) {
 		r := c.Relations[sender]
 		fmt.Fprintf(a.out, "sender %s\n", sender)
 		line("collected by", r.CollectedBy.Value, r.CollectedBy.At)
@@ -240,21 +207,12 @@ func (a *app) contact(address string, f policy.Facts) {
 	}
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
 type contactsErase struct {
 	Address string `arg:"" name:"E"`
 }
 
 func (c *contactsErase) Run(a *app) error {
-	p, err := a.open(a.ctx, a.quiet())
+	p, err := a.open(a.quiet())
 	if err != nil {
 		return err
 	}
@@ -271,7 +229,7 @@ func (c *contactsErase) Run(a *app) error {
 		fmt.Fprintf(a.err, "gateway: nothing is known of %s\n", address)
 		return errRefused
 	}
-	entry := policy.Entry{ID: smtp.NewID(), At: time.Now(), Event: "erased", Person: key}
+	entry := policy.Entry{ID: smtp.NewID(), At: time.Now(), Event: policy.EventErased, Person: key}
 	if err := p.state.Record(a.ctx, []policy.Entry{entry}); err != nil {
 		return fmt.Errorf("erased, but not journaled: %w", err)
 	}

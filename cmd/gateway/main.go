@@ -87,9 +87,6 @@ func run(ctx context.Context, args []string, p *process) int {
 		fmt.Fprintf(p.err, "gateway: %v\nTry 'gateway --help'.\n", err)
 		return exitUsage
 	}
-	if v, ok := p.env("HEED_CONFIG"); ok && c.Config == "" {
-		c.Config = v
-	}
 	a := &app{process: p, ctx: ctx, file: c.Config, json: c.JSON}
 	return a.report(parsed.Run(a))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,11 +42,7 @@ func (r reach) optOut(p *parts, via string) (policy.OptOut, error) {
 	if o.Sender == "" && len(ids) == 1 {
 		o.Sender = ids[0]
 	}
-	known := false
-	for _, id := range ids {
-		known = known || id == o.Sender
-	}
-	if !known {
+	if !slices.Contains(ids, o.Sender) {
 		return o, usagef("--sender %q: name one of %s", r.Sender, strings.Join(ids, ", "))
 	}
 	if (o.Scope == policy.ScopeTopic) != (r.Topic != "") {
@@ -81,7 +78,7 @@ type optoutsAdd struct {
 }
 
 func (c *optoutsAdd) Run(a *app) error {
-	p, err := a.open(a.ctx, a.quiet())
+	p, err := a.open(a.quiet())
 	if err != nil {
 		return err
 	}
@@ -99,7 +96,7 @@ func (c *optoutsAdd) Run(a *app) error {
 		return err
 	}
 	if added {
-		if err := p.noteOptOut(a, "optout", key, address, o, ""); err != nil {
+		if err := p.noteOptOut(a, policy.EventOptOut, key, address, o, ""); err != nil {
 			return err
 		}
 	}
@@ -126,7 +123,7 @@ func (c *optoutsRemove) Run(a *app) error {
 	if strings.TrimSpace(c.Reason) == "" {
 		return usagef("--reason: say why the opt-out is removed; it is journaled")
 	}
-	p, err := a.open(a.ctx, a.quiet())
+	p, err := a.open(a.quiet())
 	if err != nil {
 		return err
 	}
@@ -150,7 +147,7 @@ func (c *optoutsRemove) Run(a *app) error {
 		}
 		if ok {
 			removed = append(removed, o)
-			if err := p.noteOptOut(a, "optout_removed", key, address, o, c.Reason); err != nil {
+			if err := p.noteOptOut(a, policy.EventOptOutRemoved, key, address, o, c.Reason); err != nil {
 				return err
 			}
 		}
@@ -177,7 +174,7 @@ type optoutsCheck struct {
 }
 
 func (c *optoutsCheck) Run(a *app) error {
-	p, err := a.open(a.ctx, a.quiet())
+	p, err := a.open(a.quiet())
 	if err != nil {
 		return err
 	}
@@ -215,7 +212,7 @@ func (c *optoutsCheck) Run(a *app) error {
 type optoutsList struct{}
 
 func (optoutsList) Run(a *app) error {
-	p, err := a.open(a.ctx, a.quiet())
+	p, err := a.open(a.quiet())
 	if err != nil {
 		return err
 	}
@@ -241,7 +238,7 @@ func (c *optoutsImport) Run(a *app) error {
 	if c.Format != "plain" {
 		return usagef("--format %s: not supported yet", c.Format)
 	}
-	p, err := a.open(a.ctx, a.quiet())
+	p, err := a.open(a.quiet())
 	if err != nil {
 		return err
 	}
@@ -298,7 +295,7 @@ func (c *optoutsImport) lines(a *app, p *parts, in *bufio.Scanner, o policy.OptO
 			continue
 		}
 		added++
-		if err := p.noteOptOut(a, "optout", key, address, o, "import of "+c.File); err != nil {
+		if err := p.noteOptOut(a, policy.EventOptOut, key, address, o, "import of "+c.File); err != nil {
 			return added, known, err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"heed/admin"
+	"heed/config"
 	"heed/smtp"
 	"heed/unsubscribe"
 )
@@ -26,7 +26,7 @@ type serveCmd struct{}
 // Run loads, opens, builds, listens and waits.
 func (serveCmd) Run(a *app) error {
 	log := slog.New(slog.NewTextHandler(a.err, nil))
-	p, err := a.open(a.ctx, log)
+	p, err := a.open(log)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (serveCmd) Run(a *app) error {
 // warnOfDeadLinks: mail that leaves this machine with links that nobody else can open has no working opt-out.
 func (p *parts) warnOfDeadLinks() {
 	public, err := url.Parse(p.config.PublicURL)
-	if err != nil || !loopback(public.Hostname()) {
+	if err != nil || !config.Loopback(public.Hostname()) {
 		return
 	}
 	for _, u := range p.config.Upstreams {
@@ -67,11 +67,6 @@ func (p *parts) warnOfDeadLinks() {
 			p.log.Warn("public_url is on loopback: recipients cannot open the opt-out links", "public_url", p.config.PublicURL, "upstream", u.Name)
 		}
 	}
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // gateway is everything that runs. stops undo what was started, the last first.

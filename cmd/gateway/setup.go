@@ -35,12 +35,12 @@ func (a *app) load() (*config.Config, error) {
 }
 
 // open loads the configuration and opens the state behind it. The relay can decide; serve gives it a way to send.
-func (a *app) open(ctx context.Context, log *slog.Logger) (*parts, error) {
+func (a *app) open(log *slog.Logger) (*parts, error) {
 	c, err := a.load()
 	if err != nil {
 		return nil, err
 	}
-	return openParts(ctx, c, log)
+	return openParts(a.ctx, c, log)
 }
 
 func openParts(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, error) {

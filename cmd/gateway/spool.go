@@ -21,7 +21,7 @@ type spoolCmd struct {
 type spoolList struct{}
 
 func (spoolList) Run(a *app) error {
-	p, err := a.open(a.ctx, a.quiet())
+	p, err := a.open(a.quiet())
 	if err != nil {
 		return err
 	}
@@ -95,9 +95,9 @@ func (g *gateway) spoolReport(ctx context.Context, c smtp.Copy, o smtp.Outcome, 
 	if !bounce && event != spool.GaveUp {
 		return
 	}
-	e := policy.Entry{ID: smtp.NewID(), At: time.Now(), Event: "outcome", Message: c.Message.ID, Account: c.Message.Account, Fate: event, Reply: o.Reply.Without(recipient(c))}
+	e := policy.Entry{ID: smtp.NewID(), At: time.Now(), Event: policy.EventOutcome, Message: c.Message.ID, Account: c.Message.Account, Fate: event, Reply: o.Reply.Without(recipient(c))}
 	if bounce {
-		e.Event = "bounce"
+		e.Event = policy.EventBounce
 	}
 	if address, err := policy.Normalise(recipient(c)); err == nil {
 		e.Person, e.Recipient = g.keys.AddressKey().Person(address), address

@@ -73,7 +73,7 @@ func value(e policy.Entry) (text []byte, address string, err error) {
 		}
 		v.Recipient, e.Verdict = "", &v
 	}
-	if e.Event == "erased" { // must not bring back what it reports as gone
+	if e.Event == policy.EventErased { // must not bring back what it reports as gone
 		address = ""
 	}
 	switch {

@@ -33,7 +33,7 @@ func newRecord(e policy.Entry) (record, error) {
 		}
 		v.Recipient, e.Verdict = "", &v
 	}
-	if e.Event == "erased" { // must not bring back what it reports as gone
+	if e.Event == policy.EventErased { // must not bring back what it reports as gone
 		address = ""
 	}
 	switch {
