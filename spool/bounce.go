@@ -20,9 +20,6 @@ type Bouncer struct {
 	Hostname string      // the gateway's, for MAILER-DAEMON@ and Reporting-MTA
 }
 
-// Failure is one recipient that a message was not delivered to.
-type Failure = smtp.Failure
-
 // A bounce is a copy like others; its note tells it apart. The relay's notes are never these words.
 const (
 	noteBounce   = "bounce"
@@ -36,7 +33,7 @@ func IsBounce(c smtp.Copy) bool {
 
 // Bounce tells the sender of m in one report about all recipients that failed, as far as they want to be reported
 // (RFC 3461 section 4.1). It returns when the report is durable; Run sends it. Nothing is ever sent about a bounce.
-func (s *Spool) Bounce(ctx context.Context, m smtp.Message, failed []Failure) error {
+func (s *Spool) Bounce(ctx context.Context, m smtp.Message, failed []smtp.Failure) error {
 	return s.bounce(ctx, smtp.NewID(), m, time.Time{}, failed)
 }
 
@@ -44,8 +41,8 @@ func (s *Spool) Bounce(ctx context.Context, m smtp.Message, failed []Failure) er
 func (s *Spool) bounceCopy(ctx context.Context, v verdict) error {
 	c := v.copy
 	if !IsBounce(c) {
-		failure := Failure{Recipient: c.Message.To[0], Reply: v.o.Reply, At: s.now()}
-		return s.bounce(ctx, c.ID+"b", c.Message, c.Accepted, []Failure{failure})
+		failure := smtp.Failure{Recipient: c.Message.To[0], Reply: v.o.Reply, At: s.now()}
+		return s.bounce(ctx, c.ID+"b", c.Message, c.Accepted, []smtp.Failure{failure})
 	}
 	if s.Bouncer == nil || s.Bouncer.Fallback == "" || string(c.Note) == noteFallback {
 		return nil
@@ -58,8 +55,8 @@ func (s *Spool) bounceCopy(ctx context.Context, v verdict) error {
 	return s.keepBounce(ctx, c.ID+"f", noteFallback, m)
 }
 
-func (s *Spool) bounce(ctx context.Context, id string, m smtp.Message, accepted time.Time, failed []Failure) error {
-	failed = slices.DeleteFunc(slices.Clone(failed), func(f Failure) bool { return !wantsFailure(f.Recipient.Notify) })
+func (s *Spool) bounce(ctx context.Context, id string, m smtp.Message, accepted time.Time, failed []smtp.Failure) error {
+	failed = slices.DeleteFunc(slices.Clone(failed), func(f smtp.Failure) bool { return !wantsFailure(f.Recipient.Notify) })
 	if s.Bouncer == nil || m.From == "" || len(failed) == 0 {
 		return nil
 	}

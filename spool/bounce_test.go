@@ -79,7 +79,7 @@ func TestBounceContent(t *testing.T) {
 		Envelope: smtp.Envelope{ID: "t1", Account: "crm", From: "a@acme.test", EnvID: "job 7\r\nAction: relayed"},
 		Data:     []byte("Subject: hällo\r\nX-Long: " + strings.Repeat("y", 2000) + "\r\n\r\nsecret content\r\n"),
 	}
-	err := s.Bounce(t.Context(), m, []Failure{
+	err := s.Bounce(t.Context(), m, []smtp.Failure{
 		{Recipient: smtp.Recipient{Address: "b@x.test", ORcpt: "rfc822;orig@x.test"}, Reply: smtp.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "unknown\nuser"}, At: now},
 		{Recipient: smtp.Recipient{Address: `"q > x"@x.test`}, Reply: smtp.Reply{Code: 554, Text: "no\r\nBcc: v@x.test\r\n\r\nhi"}},
 		{Recipient: smtp.Recipient{Address: "jürgen@x.test", ORcpt: "utf-8;jürgen@x.test"}, Reply: smtp.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "grüezi"}},
@@ -148,7 +148,7 @@ func TestBounceToUTF8Sender(t *testing.T) {
 	store := &memory{}
 	s := &Spool{Store: store, Bouncer: &Bouncer{Hostname: "gw.test"}}
 	m := smtp.Message{Envelope: smtp.Envelope{From: "jürgen@acme.test", UTF8: true}, Data: body}
-	if err := s.Bounce(t.Context(), m, []Failure{{Recipient: smtp.Recipient{Address: "b@x.test"}, Reply: failed.Reply}}); err != nil {
+	if err := s.Bounce(t.Context(), m, []smtp.Failure{{Recipient: smtp.Recipient{Address: "b@x.test"}, Reply: failed.Reply}}); err != nil {
 		t.Fatal(err)
 	}
 	item, _ := store.get(store.ids()[0])
@@ -163,8 +163,8 @@ func TestBounceToUTF8Sender(t *testing.T) {
 
 func TestNoBounce(t *testing.T) {
 	store := &memory{}
-	one := []Failure{{Recipient: smtp.Recipient{Address: "b@x.test"}, Reply: failed.Reply}}
-	quiet := []Failure{{Recipient: smtp.Recipient{Address: "b@x.test", Notify: []string{"SUCCESS"}}, Reply: failed.Reply}}
+	one := []smtp.Failure{{Recipient: smtp.Recipient{Address: "b@x.test"}, Reply: failed.Reply}}
+	quiet := []smtp.Failure{{Recipient: smtp.Recipient{Address: "b@x.test", Notify: []string{"SUCCESS"}}, Reply: failed.Reply}}
 	with, without := &Spool{Store: store, Bouncer: &Bouncer{}}, &Spool{Store: store}
 	for name, err := range map[string]error{
 		"about a bounce":  with.Bounce(t.Context(), smtp.Message{Data: body}, one),
@@ -273,7 +273,7 @@ func TestBounceSurvivesCrash(t *testing.T) {
 func TestBounceIsBounded(t *testing.T) {
 	r := report{host: "gw.test", m: smtp.Message{Data: bytes.Repeat([]byte("X: y\r\n"), 100_000)}}
 	for range 1000 {
-		r.failed = append(r.failed, Failure{Recipient: smtp.Recipient{Address: "b@x.test"}, Reply: failed.Reply})
+		r.failed = append(r.failed, smtp.Failure{Recipient: smtp.Recipient{Address: "b@x.test"}, Reply: failed.Reply})
 	}
 	data, err := r.compose()
 	if err != nil || len(data) > maxHeader+1000*300 {
@@ -292,7 +292,7 @@ func FuzzReport(f *testing.F) {
 	f.Fuzz(func(t *testing.T, from, to, orcpt, env, text string, original []byte) {
 		data, err := report{
 			host: "gw.test", m: smtp.Message{Envelope: smtp.Envelope{From: from, EnvID: env}, Data: original},
-			failed: []Failure{{Recipient: smtp.Recipient{Address: to, ORcpt: orcpt}, Reply: smtp.Reply{Code: 550, Text: text}}},
+			failed: []smtp.Failure{{Recipient: smtp.Recipient{Address: to, ORcpt: orcpt}, Reply: smtp.Reply{Code: 550, Text: text}}},
 			now:    time.Unix(0, 0),
 		}.compose()
 		if err != nil {

@@ -23,7 +23,7 @@ const (
 type report struct {
 	host     string
 	m        smtp.Message
-	failed   []Failure
+	failed   []smtp.Failure
 	accepted time.Time // zero: unknown
 	now      time.Time
 }

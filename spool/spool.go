@@ -42,9 +42,6 @@ type Store interface {
 	SpoolSize(ctx context.Context) (bytes int64, copies int, err error)
 }
 
-// ErrFull is smtp.ErrFull.
-var ErrFull = smtp.ErrFull
-
 // GaveUp is the event of a copy that was not delivered in time; all other events are the words of smtp.Fate.
 const GaveUp = "gave up"
 
@@ -81,10 +78,10 @@ type Spool struct {
 }
 
 // Keep makes the copies of one transaction durable, with their common body. They are leased to this node until their
-// Due, the latest if they differ, and are tried then unless they were settled before. ErrFull: nothing was kept.
+// Due, the latest if they differ, and are tried then unless they were settled before. smtp.ErrFull: nothing was kept.
 func (s *Spool) Keep(ctx context.Context, body []byte, copies []smtp.Copy) error {
 	if !s.Enabled {
-		return ErrFull
+		return smtp.ErrFull
 	}
 	limit := s.Max
 	if limit == 0 {
@@ -125,7 +122,7 @@ func (s *Spool) keep(ctx context.Context, body []byte, copies []smtp.Copy, limit
 		return fmt.Errorf("spool: %w", err)
 	}
 	if !ok {
-		return ErrFull
+		return smtp.ErrFull
 	}
 	return nil
 }
@@ -140,12 +137,6 @@ func (s *Spool) Settle(ctx context.Context, c smtp.Copy, o smtp.Outcome) error {
 
 // Done removes a kept copy of which everything was said: neither reported nor bounced.
 func (s *Spool) Done(ctx context.Context, id string) error { return s.remove(ctx, id) }
-
-// NextTry is when a copy of which c.Attempts attempts were made, the last with this fate, is due again.
-func (s *Spool) NextTry(c smtp.Copy, f smtp.Fate) time.Time {
-	due, _ := s.next(c, f, s.now())
-	return due
-}
 
 // Hold keeps the lease of a kept copy, which lasts until its Due, alive until release is called. The context it
 // returns ends with the cause smtp.ErrWithdrawn if the lease is lost, and at release.

@@ -122,13 +122,13 @@ func TestKeep(t *testing.T) {
 	t.Run("full", func(t *testing.T) {
 		store := &memory{}
 		s := &Spool{Store: store, Enabled: true, Max: int64(len(body)) - 1, Node: "n1", Now: clock}
-		if err := s.Keep(t.Context(), body, []smtp.Copy{kept}); !errors.Is(err, ErrFull) || len(store.ids()) != 0 {
+		if err := s.Keep(t.Context(), body, []smtp.Copy{kept}); !errors.Is(err, smtp.ErrFull) || len(store.ids()) != 0 {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("off", func(t *testing.T) {
 		s := &Spool{Store: &memory{}, Node: "n1"}
-		if err := s.Keep(t.Context(), body, []smtp.Copy{kept}); !errors.Is(err, ErrFull) {
+		if err := s.Keep(t.Context(), body, []smtp.Copy{kept}); !errors.Is(err, smtp.ErrFull) {
 			t.Errorf("got %v", err)
 		}
 	})
