@@ -47,7 +47,7 @@ func NewMetrics(reg prometheus.Registerer, s Sources) *Metrics {
 			Name: "heed_optouts_total", Help: "New opt-outs, by the way they came (one-click, page).",
 		}, []string{"via"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "heed_http_requests_total", Help: "HTTP requests, by listener (public, admin), method and status code.",
+			Name: "heed_http_requests_total", Help: "HTTP requests, by listener (http, admin), method and status code.",
 		}, []string{"listener", "method", "code"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{

@@ -32,7 +32,7 @@ func TestMetrics(t *testing.T) {
 	m.Delivered("esp", "sent", .02)
 	m.Delivered("esp", "in doubt", 700)
 	m.OptedOut("one-click")
-	served := m.Requests("public", http.NotFoundHandler())
+	served := m.Requests("http", http.NotFoundHandler())
 	for _, method := range []string{"GET", "BREW"} {
 		served.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, "/x", nil))
 	}
@@ -47,8 +47,8 @@ func TestMetrics(t *testing.T) {
 		`heed_delivery_seconds_count{upstream="esp"} 2`,
 		`heed_optouts_total{via="one-click"} 1`,
 		`heed_optouts_total{via="page"} 0`,
-		`heed_http_requests_total{code="404",listener="public",method="get"} 1`,
-		`heed_http_requests_total{code="404",listener="public",method="unknown"} 1`,
+		`heed_http_requests_total{code="404",listener="http",method="get"} 1`,
+		`heed_http_requests_total{code="404",listener="http",method="unknown"} 1`,
 		`heed_spool_bytes 4096`,
 		`heed_spool_copies 3`,
 		`heed_smtp_connections 7`,
