@@ -32,7 +32,7 @@ func newPHC() phc {
 	return h
 }
 
-// HashPassword is what config init writes and accounts' password_hash takes.
+// HashPassword makes what an account's password_hash takes (PHC string format).
 func HashPassword(password string) string {
 	h := newPHC()
 	h.sum = h.derive(password)
