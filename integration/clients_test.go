@@ -278,6 +278,22 @@ func TestClients(t *testing.T) {
 					t.Errorf("the upstream saw %d messages, want %d", n, len(c.routes))
 				}
 			})
+			t.Run("one of two blocked", func(t *testing.T) {
+				if c.name == "msmtp" { // all or nothing
+					t.Skip("msmtp gives up where any recipient is refused")
+				}
+				stranger := "max.weber@spediteur.de"
+				o := g.to(c.routes[0], to, stranger)
+				o.File, _ = letterFile(t, eightBit(to, "partly"))
+				s := send(t, o)
+				if !c.wraps && len(s.Refused[stranger]) == 0 || !strings.Contains(s.All, "blocked [consent.missing]") {
+					t.Errorf("refused %v\n%s", s.Refused, s.All)
+				}
+				got := up.Await(t, len(c.routes)+1)
+				if len(got) != len(c.routes)+1 || len(got[len(c.routes)].To) != 1 || got[len(c.routes)].To[0].Address != to {
+					t.Errorf("%d messages, the last to %v", len(got), got[len(got)-1].To)
+				}
+			})
 			t.Run("wrong password", func(t *testing.T) {
 				o := g.to(c.routes[0], to)
 				o.Password = "wrong"
