@@ -50,7 +50,7 @@ func (c *Consent) defect(q *Question, all []Consent, need Method) string {
 			continue
 		}
 		touches := len(o.Topics) == 0 || q.Topic == "" || slices.Contains(o.Topics, q.Topic)
-		if !o.WithdrawnAt.IsZero() && touches && !o.WithdrawnAt.After(q.At) && !o.WithdrawnAt.Before(c.At) {
+		if !o.WithdrawnAt.IsZero() && touches && !o.WithdrawnAt.After(q.At) && !lastMoment(o.WithdrawnAt).Before(c.At) {
 			return CodeWithdrawn
 		}
 		// Two records of one consent that disagree on its end: the earlier counts.
@@ -65,6 +65,15 @@ func (c *Consent) defect(q *Question, all []Consent, need Method) string {
 		return CodeUnconfirmed
 	}
 	return ""
+}
+
+// lastMoment is when a withdrawal was made at the latest: one of which only the day is known may have followed a consent
+// of that day.
+func lastMoment(t time.Time) time.Time {
+	if day := t.Truncate(24 * time.Hour); t.Equal(day) {
+		return day.Add(24*time.Hour - 1)
+	}
+	return t
 }
 
 // defectRank orders the defects of consents given on one day: the one nearest to a good consent is named.

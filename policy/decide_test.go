@@ -77,6 +77,17 @@ func TestDecide(t *testing.T) {
 		{"expired", consent(func(c *Consent) { c.ExpiresAt = day("2026-06-01") }), "consent.expired"},
 		{"expires tomorrow", consent(func(c *Consent) { c.ExpiresAt = day("2026-06-02") }), ""},
 		{"withdrawn", consent(func(c *Consent) { c.WithdrawnAt = day("2026-05-20") }), "consent.withdrawn"},
+		{"withdrawn on the day it was given, whose hour is known", consent(func(c *Consent) {
+			c.At, c.WithdrawnAt = day("2026-05-20").Add(9*time.Hour), day("2026-05-20")
+		}), "consent.withdrawn"},
+		{"withdrawal of that day recorded apart", func(q *Question) {
+			q.Facts.Contact.Consents[0].At = day("2026-05-20").Add(9 * time.Hour)
+			q.Facts.Contact.Consents = append(q.Facts.Contact.Consents, Consent{Sender: "acme", Method: NoConsent, WithdrawnAt: day("2026-05-20")})
+		}, "consent.withdrawn"},
+		{"withdrawn at nine, given again at ten", func(q *Question) {
+			nine := day("2026-05-20").Add(9 * time.Hour)
+			q.Facts.Contact.Consents = []Consent{{Sender: "acme", Method: Double, At: day("2026-01-01"), WithdrawnAt: nine}, {Sender: "acme", Method: Double, At: nine.Add(time.Hour)}}
+		}, ""},
 		{"withdrawal recorded apart", func(q *Question) {
 			q.Facts.Contact.Consents = append(q.Facts.Contact.Consents, Consent{Sender: "acme", Method: NoConsent, WithdrawnAt: day("2026-05-20")})
 		}, "consent.withdrawn"},
@@ -325,6 +336,9 @@ func TestNormalise(t *testing.T) {
 	tests := []struct{ in, want string }{
 		{"Anna.Huber+News@Firma.DE", "anna.huber+news@firma.de"},
 		{"a@Bücher.example.", "a@xn--bcher-kva.example"},
+		{"a@firma.de\u3002", "a@firma.de"}, // UTS 46 maps the ideographic full stop to a dot
+		{"a@firma\uff0ede\uff0e", "a@firma.de"},
+		{"a@firma.de..", ""},
 		{`"a b"@x.de`, "a b@x.de"},
 		{`"Anna"@x.de`, "anna@x.de"},
 		{"a@under_score.example", "a@under_score.example"},

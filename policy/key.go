@@ -48,11 +48,12 @@ func NormaliseDomain(domain string) (string, error) {
 	if strings.HasPrefix(domain, "[") {
 		return strings.ToLower(domain), nil
 	}
-	d, err := domains.ToASCII(strings.TrimSuffix(domain, "."))
+	d, err := domains.ToASCII(domain)
 	if err != nil {
 		return "", fmt.Errorf("domain %q: %w", domain, err)
 	}
-	if d == "" || strings.HasPrefix(d, ".") || strings.Contains(d, "..") || strings.ContainsAny(d, " \t\r\n<>,;@\"()") {
+	d = strings.TrimSuffix(d, ".") // only now: other scripts' full stops have become dots
+	if d == "" || strings.HasPrefix(d, ".") || strings.HasSuffix(d, ".") || strings.Contains(d, "..") || strings.ContainsAny(d, " \t\r\n<>,;@\"()") {
 		return "", fmt.Errorf("domain %q is malformed", domain)
 	}
 	return strings.ToLower(d), nil
