@@ -123,7 +123,8 @@ func hostText(helo string) string {
 func (r *Relay) send(ctx context.Context, t *transaction, j *job, decision string) smtp.Outcome {
 	start := time.Now()
 	o := r.handOver(ctx, t, j)
-	r.outcome(ctx, t, j, decision, o, time.Since(start))
+	// How it ended is journaled also where ctx has ended by now: the lease was lost, or we are shutting down.
+	r.outcome(context.WithoutCancel(ctx), t, j, decision, o, time.Since(start))
 	return o
 }
 
@@ -166,7 +167,7 @@ func (r *Relay) Attempt(ctx context.Context, c smtp.Copy) smtp.Outcome {
 	}
 	if j.refusal != nil {
 		o := smtp.Outcome{Fate: smtp.Blocked, Reply: *j.refusal}
-		r.outcome(ctx, t, j, j.id, o, 0)
+		r.outcome(context.WithoutCancel(ctx), t, j, j.id, o, 0)
 		return o
 	}
 	return r.send(ctx, t, j, j.id)

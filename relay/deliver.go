@@ -1,9 +1,11 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"heed/smtp"
@@ -14,6 +16,9 @@ const (
 	workers = 8
 	// ours is how long beyond the budget a kept copy is this node's without being held: after a crash another takes over.
 	ours = 2 * time.Minute
+	// lateBytes bounds the messages and copies held for upstreams after their clients were answered, beside those that
+	// are on their way already: the door counts them no more. What is beyond it waits in the spool.
+	lateBytes = 128 << 20
 )
 
 // handThrough sends a message to its one recipient while the client waits, so that the tool hears the upstream's own
@@ -24,8 +29,12 @@ func (r *Relay) handThrough(ctx context.Context, t *transaction, j *job) smtp.Re
 		return r.fault(t, "copy", err)
 	}
 	ctx = context.WithoutCancel(ctx)
+	attempt, withdraw := context.WithCancelCause(ctx)
 	done := make(chan smtp.Outcome, 1)
-	go func() { done <- r.send(ctx, t, j, j.id) }()
+	go func() {
+		defer withdraw(nil)
+		done <- r.send(attempt, t, j, j.id)
+	}()
 	timer := time.NewTimer(r.Budget)
 	defer timer.Stop()
 	select {
@@ -41,15 +50,29 @@ func (r *Relay) handThrough(ctx context.Context, t *transaction, j *job) smtp.Re
 	case <-timer.C:
 	}
 	reply, ok := r.keep(ctx, t, []smtp.Copy{c})
-	if !ok { // the open transaction may still deliver: the client's retry is then a second copy, not a lost one
+	if !ok {
+		withdraw(smtp.ErrWithdrawn) // if it is too late for that, the client's retry is a second copy, not a lost one
 		return reply
 	}
-	_, release := r.Spool.Hold(ctx, c)
-	r.late.Go(func() {
+	held, release := r.Spool.Hold(ctx, c)
+	context.AfterFunc(held, func() { withdraw(smtp.ErrWithdrawn) }) // another node has it
+	r.outlast(2*len(t.m.Data), withdraw, func() {
 		defer release()
 		r.settle(ctx, c, <-done)
 	})
 	return merge(t.account.Upstream, c.ID, []smtp.Outcome{r.unanswered()})
+}
+
+// outlast settles attempts that outlast their client. Where too many bytes are held for such, these attempts are
+// withdrawn, but for messages that are on their way: the spool has them all.
+func (r *Relay) outlast(bytes int, withdraw context.CancelCauseFunc, settle func()) {
+	if r.lateHeld.Add(int64(bytes)) > cmp.Or(r.lateMax, lateBytes) {
+		withdraw(smtp.ErrWithdrawn)
+	}
+	r.late.Go(func() {
+		defer r.lateHeld.Add(-int64(bytes))
+		settle()
+	})
 }
 
 // unkept is the answer where the upstream deferred the message and there is no room for it here either: the
@@ -118,22 +141,26 @@ func (r *Relay) attemptAll(ctx context.Context, t *transaction, lawful []*job, c
 	}
 	close(work)
 	late := make(chan struct{})
+	attempts, withdraw := context.WithCancelCause(ctx)
+	var working sync.WaitGroup
 	for range min(workers, len(lawful)) {
-		go func() {
+		working.Go(func() {
 			for i := range work {
 				select {
 				case <-late:
+					lawful[i].data = nil
 					results <- result{i, r.unanswered()}
 				default:
-					held, release := r.Spool.Hold(ctx, copies[i])
+					held, release := r.Spool.Hold(attempts, copies[i])
 					o := r.send(held, t, lawful[i], lawful[i].id)
 					lawful[i].data = nil
 					results <- result{i, o}
 					release()
 				}
 			}
-		}()
+		})
 	}
+	go func() { working.Wait(); withdraw(nil) }()
 	ended := make(map[*job]smtp.Outcome, len(lawful))
 	timer := time.NewTimer(r.Budget)
 	defer timer.Stop()
@@ -147,7 +174,7 @@ func (r *Relay) attemptAll(ctx context.Context, t *transaction, lawful []*job, c
 		case <-timer.C:
 			close(late)
 			open := len(lawful) - len(ended)
-			r.late.Go(func() {
+			r.outlast((1+min(workers, open))*len(t.m.Data), withdraw, func() {
 				for range open {
 					x := <-results
 					r.settle(ctx, copies[x.i], x.o)

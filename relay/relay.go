@@ -67,6 +67,9 @@ type Relay struct {
 	book   atomic.Pointer[Book]
 	recent recent
 	late   sync.WaitGroup // transactions that outlast their client's patience
+
+	lateHeld atomic.Int64 // bytes of their messages
+	lateMax  int64        // lateBytes; less in tests
 }
 
 var _ smtp.Handler = (*Relay)(nil)

@@ -1,0 +1,141 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"heed/policy"
+	"heed/smtp"
+)
+
+// stuck is an upstream that answers nobody until it is withdrawn or let go.
+type stuck struct {
+	began chan struct{}
+	cause chan error
+	let   chan struct{}
+}
+
+func newStuck() *stuck {
+	return &stuck{began: make(chan struct{}, 100), cause: make(chan error, 100), let: make(chan struct{})}
+}
+
+func (s *stuck) Send(ctx context.Context, _ smtp.Message) (smtp.Reply, error) {
+	s.began <- struct{}{}
+	select {
+	case <-ctx.Done():
+		s.cause <- context.Cause(ctx)
+		return smtp.Reply{}, ctx.Err()
+	case <-s.let:
+		return accepted, nil
+	}
+}
+
+// A client that is told to come again brings the message a second time: ours must not go out as well if it can be
+// stopped.
+func TestUnkeptIsWithdrawn(t *testing.T) {
+	w := newWorld(t)
+	w.Budget = time.Millisecond
+	w.consent("a@firma.example")
+	up := newStuck()
+	w.Upstreams["esp"] = up
+	w.keepErr = smtp.ErrFull
+	if _, reply := w.submit("crm", "", "a@firma.example"); !reply.Temporary() {
+		t.Fatal(reply)
+	}
+	if cause := <-up.cause; !errors.Is(cause, smtp.ErrWithdrawn) {
+		t.Errorf("ended by %v", cause)
+	}
+	close(up.let)
+}
+
+// What outlasts its client is in memory beside what the door counts: beyond a bound it waits in the spool instead.
+func TestLateMemoryIsBounded(t *testing.T) {
+	w := newWorld(t)
+	w.Budget = time.Millisecond
+	up := newStuck()
+	w.Upstreams["esp"] = up
+	body := "\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 100)
+	w.lateMax = int64(5 * len(body)) // two messages, each with its copy
+	for _, to := range []string{"a", "b", "c", "d", "e"} {
+		w.consent(to + "@firma.example")
+		if _, reply := w.submit("crm", body, to+"@firma.example"); !reply.Positive() {
+			t.Fatal(reply)
+		}
+	}
+	if cause := <-up.cause; !errors.Is(cause, smtp.ErrWithdrawn) {
+		t.Errorf("ended by %v", cause)
+	}
+	close(up.let)
+	if err := w.Drain(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	sent := 0
+	for _, o := range w.settled {
+		if o.Fate == smtp.Sent {
+			sent++
+		}
+	}
+	if len(w.kept) != 5 || len(w.settled) != 5 || sent == 0 || sent == 5 {
+		t.Errorf("%d kept, %d settled, %d sent", len(w.kept), len(w.settled), sent)
+	}
+	w.Upstreams["esp"] = w
+	if _, reply := w.submit("crm", body, "a@firma.example"); reply != accepted { // the room is there again
+		t.Error(reply)
+	}
+}
+
+func TestLateMemoryOfSeveralIsBounded(t *testing.T) {
+	w := newWorld(t)
+	w.Budget, w.lateMax = time.Millisecond, 1
+	w.consent("a@firma.example")
+	w.consent("b@firma.example")
+	up := newStuck()
+	w.Upstreams["esp"] = up
+	if _, reply := w.submit("crm", "", "a@firma.example", "b@firma.example"); !strings.HasPrefix(reply.Text, "queued as ") {
+		t.Fatal(reply)
+	}
+	if err := w.Drain(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range w.settled {
+		if o.Fate != smtp.Deferred {
+			t.Errorf("%+v", o)
+		}
+	}
+	if len(w.settled) != 2 || w.lateHeld.Load() != 0 {
+		t.Errorf("%d settled, %d bytes held", len(w.settled), w.lateHeld.Load())
+	}
+}
+
+// An attempt that was withdrawn has an outcome too, and it is journaled.
+func TestOutcomeOfWithdrawnAttempt(t *testing.T) {
+	w := newWorld(t)
+	w.consent("a@firma.example")
+	w.answer = func(smtp.Message) (smtp.Reply, error) { return smtp.Reply{}, errors.New("gone") }
+	w.submit("crm", "", "a@firma.example")
+	var c smtp.Copy
+	for _, c = range w.kept {
+	}
+	ctx, withdraw := context.WithCancelCause(context.Background())
+	w.answer = func(smtp.Message) (smtp.Reply, error) { withdraw(smtp.ErrWithdrawn); return accepted, nil }
+	w.Journal = needsContext{w}
+	if o := w.Attempt(ctx, c); o.Fate != smtp.Sent {
+		t.Fatalf("%+v", o)
+	}
+	if last := w.entries[len(w.entries)-1]; last.Event != "outcome" || last.Fate != "sent" {
+		t.Errorf("the journal ends with %s %s", last.Event, last.Fate)
+	}
+}
+
+// needsContext is a journal as the stores are: an ended context writes nothing.
+type needsContext struct{ Journal }
+
+func (j needsContext) Record(ctx context.Context, e []policy.Entry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return j.Journal.Record(ctx, e)
+}
