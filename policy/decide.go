@@ -120,29 +120,25 @@ func observable(code string) bool {
 func checkOptOut(q *Question) Check {
 	const right = "GDPR Art. 21(2), (3); Directive 2002/58/EC Art. 13(2); B2B guide, glossary: Opt-Out"
 	sender := q.Account.Sender.ID
-	worst := ""
+	var hit []string
 	for _, o := range q.Facts.OptOuts {
-		code := ""
 		switch {
 		case o.Scope == ScopeAll:
-			code = CodeOptOutAll
+			hit = append(hit, CodeOptOutAll)
 		case o.Sender != sender:
 		case o.Scope == ScopeSender:
-			code = CodeOptOutSender
+			hit = append(hit, CodeOptOutSender)
 		case o.Topic == q.Topic || q.Topic == "": // mail without a topic may be about any
-			code = CodeOptOutTopic
-		}
-		if code != "" && (worst == "" || code < worst) { // all, sender, topic: alphabetical by luck
-			worst = code
+			hit = append(hit, CodeOptOutTopic)
 		}
 	}
-	switch worst {
-	case CodeOptOutAll:
-		return Check{worst, false, "the recipient opted out of all marketing mail", right}
-	case CodeOptOutSender:
-		return Check{worst, false, fmt.Sprintf("the recipient opted out of all marketing mail of %s", q.Account.Sender.Name), right}
-	case CodeOptOutTopic:
-		return Check{worst, false, "the recipient opted out of this topic", right}
+	switch { // the widest names the block
+	case slices.Contains(hit, CodeOptOutAll):
+		return Check{CodeOptOutAll, false, "the recipient opted out of all marketing mail", right}
+	case slices.Contains(hit, CodeOptOutSender):
+		return Check{CodeOptOutSender, false, fmt.Sprintf("the recipient opted out of all marketing mail of %s", q.Account.Sender.Name), right}
+	case slices.Contains(hit, CodeOptOutTopic):
+		return Check{CodeOptOutTopic, false, "the recipient opted out of this topic", right}
 	}
 	return Check{"optout", true, "no opt-out on record", right}
 }

@@ -6,7 +6,6 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -63,28 +62,15 @@ func messageKey(messageID string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// value takes what names the person out of an entry: its text, after a sign whether it came with an address.
+// value is an entry's text, after a sign whether it came with an address, and that address.
 func value(e policy.Entry) (text []byte, address string, err error) {
-	address, e.Recipient = e.Recipient, ""
-	if e.Verdict != nil {
-		v := *e.Verdict
-		if address == "" {
-			address = v.Recipient
-		}
-		v.Recipient, e.Verdict = "", &v
-	}
-	if e.Event == policy.EventErased { // must not bring back what it reports as gone
-		address = ""
-	}
-	switch {
-	case e.ID == "":
-		return nil, "", errors.New("a journal entry has no ID")
-	case address != "" && e.Person == "":
-		return nil, "", fmt.Errorf("journal entry %s has a recipient and no person", e.ID)
+	e, address, err = e.Apart()
+	if err != nil {
+		return nil, "", err
 	}
 	sign := []byte("-")
 	if address != "" {
-		sign, address = []byte("+"), normalised(address)
+		sign = []byte("+")
 	}
 	b, err := json.Marshal(e)
 	return append(sign, b...), address, err

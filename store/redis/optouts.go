@@ -23,22 +23,12 @@ var (
 // objectors is an index for listing only, written before the opt-out and never shortened: no decision depends on it.
 const objectors = "heed:{optouts}:persons"
 
-// canonical leaves out what the scope does not ask for, so that one objection has one key. An objection that cannot
-// be understood is an error, never a silent no.
+// canonical is the opt-out as its key has it.
 func canonical(person string, o policy.OptOut) (policy.OptOut, error) {
-	switch o.Scope {
-	case policy.ScopeAll:
-		o.Sender, o.Topic = "", ""
-	case policy.ScopeSender:
-		o.Topic = ""
-	case policy.ScopeTopic:
-	default:
-		return o, fmt.Errorf("opt-out of unknown scope %q", o.Scope)
-	}
 	if person == "" {
 		return o, errNobody
 	}
-	return o, nil
+	return o.Canonical()
 }
 
 // optOutField is the hash field of an opt-out; escaping keeps a colon in a name from making two of them one.
@@ -86,7 +76,7 @@ func (s *Store) RemoveOptOut(ctx context.Context, person string, o policy.OptOut
 		if err := json.Unmarshal([]byte(stored.Val()), &stands); err != nil {
 			return false, fmt.Errorf("opt-out of %s: %w", person, err)
 		}
-		if o.Ref != "" && (stands.Ref != o.Ref || stands.At.Before(o.At)) {
+		if !o.Lifts(stands) {
 			return false, nil
 		}
 		removed := script(ctx, removeScript, personKey(person), optOutField(o), stored.Val())

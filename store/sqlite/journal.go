@@ -23,29 +23,15 @@ type record struct {
 }
 
 func newRecord(e policy.Entry) (record, error) {
-	r := record{id: e.ID, person: e.Person, messageID: e.MessageID, action: e.Action, at: nanos(e.At)}
-	address := e.Recipient
-	e.Recipient = ""
-	if e.Verdict != nil {
-		v := *e.Verdict
-		if address == "" {
-			address = v.Recipient
-		}
-		v.Recipient, e.Verdict = "", &v
+	e, address, err := e.Apart()
+	if err != nil {
+		return record{}, err
 	}
-	if e.Event == policy.EventErased { // must not bring back what it reports as gone
-		address = ""
-	}
-	switch {
-	case e.ID == "":
-		return r, errors.New("a journal entry has no ID")
-	case address != "" && e.Person == "":
-		return r, fmt.Errorf("journal entry %s has a recipient and no person", e.ID)
-	}
-	r.address, r.named = normalised(address), address != ""
 	b, err := json.Marshal(e)
-	r.entry = string(b)
-	return r, err
+	return record{
+		id: e.ID, at: nanos(e.At), person: e.Person, messageID: e.MessageID, action: e.Action,
+		address: address, named: address != "", entry: string(b),
+	}, err
 }
 
 // nanos is a time as the columns hold it: Unix nanoseconds, 0 for none.

@@ -10,22 +10,12 @@ import (
 	"heed/policy"
 )
 
-// canonical leaves out what the scope does not ask for, so that one objection has one key. An objection that cannot
-// be understood is an error, never a silent no.
+// canonical is the opt-out as its key has it.
 func canonical(person string, o policy.OptOut) (policy.OptOut, error) {
-	switch o.Scope {
-	case policy.ScopeAll:
-		o.Sender, o.Topic = "", ""
-	case policy.ScopeSender:
-		o.Topic = ""
-	case policy.ScopeTopic:
-	default:
-		return o, fmt.Errorf("opt-out of unknown scope %q", o.Scope)
-	}
 	if person == "" {
 		return o, errNobody
 	}
-	return o, nil
+	return o.Canonical()
 }
 
 // AddOptOut records an objection; the first of its scope, sender and topic stays.
@@ -74,7 +64,7 @@ func (s *Store) RemoveOptOut(ctx context.Context, person string, o policy.OptOut
 		if err := json.Unmarshal([]byte(stored), &stands); err != nil {
 			return fmt.Errorf("opt-out of %s: %w", person, err)
 		}
-		if o.Ref != "" && (stands.Ref != o.Ref || stands.At.Before(o.At)) {
+		if !o.Lifts(stands) {
 			return nil
 		}
 		n, err := t.exec("DELETE FROM optouts WHERE person = ? AND scope = ? AND sender = ? AND topic = ?",
