@@ -105,7 +105,13 @@ func TestCheckCommand(t *testing.T) {
 			t.Errorf("foreign From: exit %d\n%s", code, text)
 		}
 	})
-	t.Run("stdin is no file", func(t *testing.T) {
+	t.Run("message that is refused as a whole", func(t *testing.T) {
+		looping, _ := letterFile(t, strings.Repeat("Received: from a by b; Mon, 05 Jan 2026 10:00:00 +0000\r\n", 51)+plainMail(to, "loop"))
+		if out, code := g.run("check", "--account", "crm", "--to", to, looping); code != 1 || !strings.Contains(out, "554 5.4.6") {
+			t.Errorf("exit %d\n%s", code, out)
+		}
+	})
+	t.Run("no such file", func(t *testing.T) {
 		if out, code := g.run("check", "--account", "crm", "--to", to, "no-such.eml"); code != 2 {
 			t.Errorf("exit %d\n%s", code, out)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"heed/policy"
 	"heed/rewrite"
@@ -16,33 +17,39 @@ func bad(format string, args ...any) error { return policy.BadInquiry(fmt.Sprint
 // Check answers what would be decided now, or at another time, without sending or recording anything. A
 // policy.BadInquiry is the asker's mistake.
 func (r *Relay) Check(ctx context.Context, q policy.Inquiry) ([]policy.Decision, error) {
-	book := r.book.Load()
-	account := book.Accounts[q.Account]
-	switch {
-	case account == nil:
-		return nil, bad("account: %q is not configured", q.Account)
-	case len(q.Recipients) == 0:
-		return nil, bad("recipients: name at least one")
-	case len(q.Recipients) > policy.MaxInquiry:
+	if len(q.Recipients) > policy.MaxInquiry {
 		return nil, bad("recipients: %d, at most %d", len(q.Recipients), policy.MaxInquiry)
+	}
+	book := r.book.Load()
+	account, q, err := r.understand(book, q)
+	if err != nil {
+		return nil, err
+	}
+	return r.answer(ctx, book, account, account.Category, q, nil)
+}
+
+// understand fills in what the inquiry leaves open; what the account fixes, no inquiry changes.
+func (r *Relay) understand(book *Book, q policy.Inquiry) (*Account, policy.Inquiry, error) {
+	account := book.Accounts[q.Account]
+	if account == nil {
+		return nil, q, bad("account: %q is not configured", q.Account)
+	}
+	if len(q.Recipients) == 0 {
+		return nil, q, bad("recipients: name at least one")
 	}
 	if q.Country != "" {
 		code, err := policy.ParseCountry(q.Country)
 		if err != nil {
-			return nil, bad("country: %v", err)
+			return nil, q, bad("country: %v", err)
 		}
 		q.Country = code
 	}
-	if account.Topic != "" {
-		q.Topic = account.Topic
-	}
-	if account.Product != "" {
-		q.Product = account.Product
-	}
+	q.Topic = cmp.Or(account.Topic, q.Topic)
+	q.Product = cmp.Or(account.Product, q.Product)
 	if q.At.IsZero() {
 		q.At = r.Now()
 	}
-	return r.answer(ctx, book, account, account.Category, q, nil)
+	return account, q, nil
 }
 
 func (r *Relay) answer(ctx context.Context, book *Book, account *Account, category policy.Category, q policy.Inquiry, from []string) ([]policy.Decision, error) {
@@ -80,18 +87,23 @@ type Preview struct {
 }
 
 // Preview treats a message as if account had submitted it to the inquiry's one recipient, and sends and records nothing.
-// What the inquiry names goes before what the message says.
+// What the inquiry names goes before what the message says. An error that is no policy.BadInquiry may be the reply that
+// refuses the message as a whole.
 func (r *Relay) Preview(ctx context.Context, q policy.Inquiry, raw []byte) (*Preview, error) {
 	if len(q.Recipients) != 1 {
 		return nil, bad("recipients: a message is checked for one at a time")
 	}
-	if q.At.IsZero() {
-		q.At = r.Now()
+	_, q, err := r.understand(r.book.Load(), q)
+	if err != nil {
+		return nil, err
 	}
-	m := smtp.Message{Envelope: smtp.Envelope{ID: smtp.NewID(), Account: q.Account, Helo: "check"}, To: []smtp.Recipient{{Address: q.Recipients[0]}}, Data: raw}
+	if _, err := policy.Normalise(q.Recipients[0]); err != nil {
+		return nil, bad("recipients[0]: %v", err)
+	}
+	m := smtp.Message{Envelope: smtp.Envelope{ID: smtp.NewID(), Account: q.Account, Helo: "check", Peer: netip.IPv6Loopback()}, To: []smtp.Recipient{{Address: q.Recipients[0]}}, Data: raw}
 	t, reply := r.open(m)
 	if t == nil {
-		return nil, bad("%s", reply)
+		return nil, refusal{reply}
 	}
 	t.said.Topic = cmp.Or(q.Topic, t.said.Topic)
 	t.said.Product = cmp.Or(q.Product, t.said.Product)

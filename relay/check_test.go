@@ -72,3 +72,47 @@ func TestPreviewIsWhatIsSent(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
+
+// Regression: a message that is refused as a whole was reported as a mistake of the asker's.
+func TestPreviewOfARefusedMessage(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		name, account, to, fields string
+		bad                       bool
+		want                      string
+	}{
+		{"not understood", "both", "a@b.example", "Heed-Country: Germany\r\n", false, "550 5.7.1 Heed-Country"},
+		{"loop", "crm", "a@b.example", strings.Repeat("Received: x\r\n", 51), false, "554 5.4.6"},
+		{"unknown account", "x", "a@b.example", "", true, "account: "},
+		{"malformed address", "crm", "nobody", "", true, "recipients[0]: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := w.Preview(context.Background(), policy.Inquiry{Account: tt.account, Recipients: []string{tt.to}}, fmt.Appendf(nil, plainMail, tt.fields))
+			var bad policy.BadInquiry
+			if err == nil || !strings.HasPrefix(err.Error(), tt.want) || errors.As(err, &bad) != tt.bad {
+				t.Errorf("%+v, %v, want %s", p, err, tt.want)
+			}
+		})
+	}
+}
+
+// Regression: an inquiry with a message could name another topic than the account's, and a country as it liked.
+func TestPreviewTakesTheInquiryAsCheckDoes(t *testing.T) {
+	w := newWorld(t)
+	w.consent("anna@firma.example")
+	w.optOut("anna@firma.example", policy.OptOut{Scope: policy.ScopeTopic, Sender: "acme", Topic: "news"})
+	raw := fmt.Appendf(nil, plainMail, "")
+	q := policy.Inquiry{Account: "crm", Recipients: []string{"anna@firma.example"}, Topic: "other"}
+	if p, err := w.Preview(context.Background(), q, raw); err != nil || p.Decision.Code != policy.CodeOptOutTopic {
+		t.Errorf("%+v, %v", p, err)
+	}
+	q = policy.Inquiry{Account: "crm", Recipients: []string{"stranger@corp.example"}, Country: "uk"}
+	if p, err := w.Preview(context.Background(), q, raw); err != nil || p.Decision.Country.Code != "GB" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	q.Country = "Germany"
+	var bad policy.BadInquiry
+	if p, err := w.Preview(context.Background(), q, raw); !errors.As(err, &bad) {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
