@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -138,4 +139,36 @@ func (j needsContext) Record(ctx context.Context, e []policy.Entry) error {
 		return err
 	}
 	return j.Journal.Record(ctx, e)
+}
+
+// What a message says of itself is kept once for each recipient: its length is bounded.
+func TestSayingsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	w.consent("a@firma.example")
+	w.consent("b@firma.example")
+	long := strings.Repeat("x\r\n ", 10_000) + "x"
+	for _, field := range []string{"Heed-Product", "Heed-Language", "Heed-Topic", "Heed-Country"} {
+		if _, reply := w.submit("crm", field+": "+long+"\r\n", "a@firma.example"); reply.Code != 550 || len(reply.Text) > 200 {
+			t.Errorf("%s: %.300s", field, reply)
+		}
+	}
+	raw := "From: a@" + strings.Repeat("x.", 10_000) + "acme.example\r\nMessage-ID: <" + long + "@acme.example>\r\n\r\nHello\r\n"
+	if _, reply := w.submitRaw("crm", raw, "a@firma.example", "b@firma.example"); reply.Code != 550 {
+		t.Error(reply)
+	}
+	for _, e := range w.entries {
+		if text, err := json.Marshal(e); err != nil || len(text) > 8<<10 {
+			t.Errorf("a journal entry has %d bytes, %v", len(text), err)
+		}
+	}
+	w.answer = func(smtp.Message) (smtp.Reply, error) { return smtp.Reply{}, errors.New("gone") }
+	w.submitRaw("shop", strings.Replace(raw, strings.Repeat("x.", 10_000), "", 1), "a@firma.example")
+	for _, c := range w.kept {
+		if len(c.Note) > 2<<10 {
+			t.Errorf("a note has %d bytes", len(c.Note))
+		}
+	}
+	if len(w.kept) != 1 {
+		t.Errorf("%d kept", len(w.kept))
+	}
 }

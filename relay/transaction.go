@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -99,11 +100,19 @@ func (r *Relay) read(t *transaction) error {
 		return err
 	}
 	// A From: that cannot be read has no domain that could be the sender's.
-	if t.from, err = mail.From(); err != nil || t.from == nil {
+	tooLong := func(domain string) bool { return len(domain) > maxSaid } // as no domain is (RFC 1035 section 2.3.4)
+	if t.from, err = mail.From(); err != nil || t.from == nil || slices.ContainsFunc(t.from, tooLong) {
 		t.from = []string{}
 	}
 	return nil
 }
+
+// What a message says of itself stands in each recipient's decision, entry and copy: maxSaid bounds a Heed-* field,
+// maxMessageID what is kept of the Message-ID, a line of it (RFC 5322 section 2.1.1).
+const (
+	maxSaid      = 255
+	maxMessageID = 998
+)
 
 // sayings reads the Heed-* fields: a field that is not understood is refused, never ignored.
 func sayings(mail *rewrite.Mail, a *Account) (said, error) {
@@ -119,9 +128,12 @@ func sayings(mail *rewrite.Mail, a *Account) (said, error) {
 		if len(values) == 1 {
 			*field.to = strings.TrimSpace(values[0])
 		}
+		if len(*field.to) > maxSaid {
+			return s, refusal{smtp.Refused.With("%s is longer than %d bytes", field.name, maxSaid)}
+		}
 	}
 	if ids := mail.Fields("Message-ID"); len(ids) > 0 {
-		s.MessageID = ids[0]
+		s.MessageID = strings.ToValidUTF8(ids[0][:min(len(ids[0]), maxMessageID)], "")
 	}
 	if err := s.category(a); err != nil {
 		return s, err
