@@ -79,6 +79,7 @@ type gateway struct {
 	draining atomic.Bool
 	failed   chan error // a listener that broke
 	stops    []stop
+	patience time.Duration // of stop, beyond reply_budget and settleTime; shorter in tests
 
 	smtp, smtps []net.Addr // where the door is
 	http, admin net.Addr
@@ -95,7 +96,7 @@ func (g *gateway) onStop(name string, do func(context.Context) error) {
 
 // start builds the parts of a running gateway and opens its listeners; the door last.
 func start(p *parts) (g *gateway, err error) {
-	g = &gateway{parts: p, failed: make(chan error, 8)}
+	g = &gateway{parts: p, failed: make(chan error, 8), patience: 30 * time.Second}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.stop())
@@ -129,10 +130,22 @@ func start(p *parts) (g *gateway, err error) {
 	return g, g.startDoor(connections)
 }
 
+// settleTime is how long the outcomes of transactions that were cut at the end may take to be stored.
+const settleTime = 5 * time.Second
+
+// within gives a part less than all the time that is left: a client that dribbles must not use up that of the others.
+func within(d time.Duration, do func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		return do(ctx)
+	}
+}
+
 // stop drains: no new mail, the open transactions to their end, then everything else in reverse order.
 func (g *gateway) stop() error {
 	g.draining.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), g.config.ReplyBudget+30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), g.config.ReplyBudget+g.patience)
 	defer cancel()
 	var failures []error
 	for i := len(g.stops) - 1; i >= 0; i-- {
@@ -147,6 +160,8 @@ func (g *gateway) stop() error {
 }
 
 func (g *gateway) startUpstreams() error {
+	// After the upstreams were cut: what was on its way is stored as in doubt, lest it be tried again too soon.
+	g.onStop("outcomes", func(context.Context) error { return within(settleTime, g.relay.Drain)(context.Background()) })
 	senders := make(map[string]smtp.Sender, len(g.config.Upstreams))
 	for _, u := range g.config.Upstreams {
 		upstream, err := smtp.NewUpstream(smtp.UpstreamConfig{
@@ -226,12 +241,12 @@ func (g *gateway) serveHTTP(name, address string, s *http.Server) (net.Addr, err
 			g.failed <- fmt.Errorf("listen.%s: %w", name, err)
 		}
 	}()
-	g.onStop(name, func(ctx context.Context) error {
+	g.onStop(name, within(g.patience/10, func(ctx context.Context) error {
 		if err := s.Shutdown(ctx); err != nil {
 			return errors.Join(err, s.Close())
 		}
 		return nil
-	})
+	}))
 	g.log.Info("listening", "for", name, "on", ln.Addr().String())
 	return ln.Addr(), nil
 }
@@ -249,7 +264,7 @@ func (g *gateway) startDoor(connections *atomic.Int64) error {
 	if g.config.TLS.Cert != "" {
 		g.door.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: g.certificate}
 	}
-	g.onStop("smtp", g.door.Shutdown)
+	g.onStop("smtp", within(g.config.ReplyBudget+g.patience/6, g.door.Shutdown))
 	for _, address := range g.config.Listen.SMTP {
 		addr, err := g.listenSMTP("smtp", address, g.door.Serve)
 		if err != nil {
