@@ -11,9 +11,15 @@ import (
 	"time"
 )
 
-// TestDemoOnce: the samples have the verdicts that the demo promises.
-func TestDemoOnce(t *testing.T) {
+// TestDemo: the samples have the verdicts that it promises, and what it prints can be followed. One after the other: both
+// like the usual ports.
+func TestDemo(t *testing.T) {
 	t.Parallel()
+	t.Run("once", demoOnce)
+	t.Run("followed", demoFollowed)
+}
+
+func demoOnce(t *testing.T) {
 	cmd := exec.Command(binary, "demo", "--once")
 	cmd.Dir = t.TempDir() // where there is no configuration
 	out, err := cmd.CombinedOutput()
@@ -26,9 +32,8 @@ func TestDemoOnce(t *testing.T) {
 	}
 }
 
-// TestDemo follows what the demo prints, line by line, as a newcomer would.
-func TestDemo(t *testing.T) {
-	t.Parallel()
+// demoFollowed does what the demo prints, line by line, as a newcomer would.
+func demoFollowed(t *testing.T) {
 	program(t, "curl")
 	cmd := exec.Command(binary, "demo")
 	cmd.Dir = t.TempDir()

@@ -111,14 +111,21 @@ func newGateway(t *testing.T, settings ...setting) *gateway {
 	return g
 }
 
+// given are the addresses freePort gave out: tests run side by side, and a port is not in use until its process listens.
+var given sync.Map
+
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln.Close()
+		if _, taken := given.LoadOrStore(ln.Addr().String(), true); !taken {
+			return ln.Addr().String()
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // start runs serve and waits until it is ready; the test's end drains it.

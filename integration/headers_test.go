@@ -72,3 +72,30 @@ func TestHeedFields(t *testing.T) {
 		})
 	}
 }
+
+// TestDeliveryStatusParameters: what a tool asks of delivery reports reaches the upstream (RFC 3461), for each copy.
+func TestDeliveryStatusParameters(t *testing.T) {
+	t.Parallel()
+	up := smtptest.New(t, smtptest.Script{})
+	g := newGateway(t, setting{"UPSTREAM", up.Addr()}).start()
+	to := []string{"a@spedition.example", "b@spedition.example"}
+	g.consented(to...)
+	m := g.tool(t, "crm")
+	m.say("250", "MAIL FROM:<bounces+4711@acme.example> RET=HDRS ENVID=campaign-7 BODY=8BITMIME")
+	for _, a := range to {
+		m.say("250", "RCPT TO:<%s> NOTIFY=FAILURE,DELAY ORCPT=rfc822;%s", a, a)
+	}
+	m.say("354", "DATA")
+	w := m.conn.DotWriter()
+	w.Write([]byte(eightBit(to[0], "dsn")))
+	w.Close()
+	m.hear("250")
+	for _, got := range up.Await(t, 2) {
+		if p := strings.Join(got.Params, " "); got.From != "bounces+4711@acme.example" || !strings.Contains(p, "RET=HDRS") || !strings.Contains(p, "ENVID=campaign-7") || !strings.Contains(p, "BODY=8BITMIME") {
+			t.Errorf("MAIL FROM:<%s> %s", got.From, p)
+		}
+		if p := strings.Join(got.To[0].Params, " "); !strings.Contains(p, "NOTIFY=") || !strings.Contains(p, "FAILURE") || !strings.Contains(p, "DELAY") || !strings.Contains(p, "ORCPT=rfc822;"+got.To[0].Address) {
+			t.Errorf("RCPT TO:<%s> %s", got.To[0].Address, p)
+		}
+	}
+}
