@@ -49,11 +49,15 @@ func TestGolden(t *testing.T) {
 // short is a treatment with a notice of two lines, so that golden files can be read.
 func short(t testing.TB, file string) Treatment {
 	tr := sample(t, "en", "Acme Ltd")
-	tr.Notice = Notice{"This is advertising from Acme Ltd.\nUnsubscribe: https://opt.acme.example/u/T",
-		"<div style=\"font-size:13px\">This is advertising from Acme Ltd.\n<a href=\"https://opt.acme.example/u/T\">Unsubscribe</a></div>"}
+	tr.Notice = Notice{
+		"This is advertising from Acme Ltd.\nUnsubscribe: https://opt.acme.example/u/T",
+		"<div style=\"font-size:13px\">This is advertising from Acme Ltd.\n<a href=\"https://opt.acme.example/u/T\">Unsubscribe</a></div>",
+	}
 	if strings.HasSuffix(file, ".de.eml") {
-		tr.Notice = Notice{"Dies ist Werbung der Müller GmbH.\nAbmelden: https://opt.acme.example/u/T",
-			"<div style=\"font-size:13px\">Dies ist Werbung der Müller GmbH.\n<a href=\"https://opt.acme.example/u/T\">Abmelden</a></div>"}
+		tr.Notice = Notice{
+			"Dies ist Werbung der Müller GmbH.\nAbmelden: https://opt.acme.example/u/T",
+			"<div style=\"font-size:13px\">Dies ist Werbung der Müller GmbH.\n<a href=\"https://opt.acme.example/u/T\">Abmelden</a></div>",
+		}
 	}
 	tr.Marketing = !strings.HasSuffix(file, ".tx.eml")
 	return tr

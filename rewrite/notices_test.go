@@ -79,8 +79,11 @@ func TestCompose(t *testing.T) {
 		change     func(*NoticeInput)
 		have, lack []string
 	}{
-		{"identity in full", "identity", func(in *NoticeInput) { in.Sender = acme("Acme Ltd"); in.Sender.Register = "HRB 1." },
-			[]string{"advertising from Acme Ltd, 1 High Street, London EC1A 1AA. Contact: privacy@acme.example, +44 20 0000 0000, https://acme.example. HRB 1."}, []string{"Unsubscribe", "HRB 1..", "object"}},
+		{
+			"identity in full", "identity", func(in *NoticeInput) { in.Sender = acme("Acme Ltd"); in.Sender.Register = "HRB 1." },
+			[]string{"advertising from Acme Ltd, 1 High Street, London EC1A 1AA. Contact: privacy@acme.example, +44 20 0000 0000, https://acme.example. HRB 1."},
+			[]string{"Unsubscribe", "HRB 1..", "object"},
+		},
 		{"identity, bare", "identity", nil, []string{"This is advertising from Acme Ltd."}, []string{"Contact", ", ."}},
 		{"label", "label", nil, []string{"Advertisement"}, nil},
 		{"Czech label", "label country", func(in *NoticeInput) { in.Decision.Country.Code = "CZ" }, []string{"Obchodní sdělení"}, []string{"Advertisement"}},
@@ -93,8 +96,11 @@ func TestCompose(t *testing.T) {
 			in.Decision.Grounds.Consent = &policy.Consent{At: day, Place: "https://acme.example/signup"}
 			in.Topic = "events"
 		}, []string{"agreed on 9 March 2026 at https://acme.example/signup to get email from Acme Ltd.", "withdraw your consent", "Topic: events."}, nil},
-		{"consent, date only", "reason", func(in *NoticeInput) { in.Decision.Grounds.Consent = &policy.Consent{At: day} },
-			[]string{"agreed on 9 March 2026 to get"}, []string{"Topic"}},
+		{
+			"consent, date only", "reason", func(in *NoticeInput) { in.Decision.Grounds.Consent = &policy.Consent{At: day} },
+			[]string{"agreed on 9 March 2026 to get"},
+			[]string{"Topic"},
+		},
 		{"consent, nothing known", "reason", func(in *NoticeInput) { in.Decision.Grounds.Consent = &policy.Consent{} }, []string{"because you agreed to get email"}, nil},
 		{"soft opt-in, sale", "reason country", func(in *NoticeInput) {
 			in.Decision.Country.Code = "DE"
@@ -118,10 +124,16 @@ func TestCompose(t *testing.T) {
 			in.Sender.Authority, in.Sender.Retention = "the ICO", "two years"
 			in.Decision.Grounds = policy.Grounds{Source: "trade fair", CollectedBy: "Lists Inc", Assessment: &policy.Assessment{Interest: "selling carts"}}
 		}, []string{"About your data", "Controller: Acme Ltd", "Art. 6(1)(f)", "selling carts", "Source: trade fair.", "two years", "such as the ICO", "https://acme.example/privacy?a=1&b=2"}, []string{"Lists Inc", "6(1)(a)"}},
-		{"Art. 14, source unknown", "art14", func(in *NoticeInput) { in.Decision.Grounds.CollectedBy = "Lists Inc" },
-			[]string{"received your data from Lists Inc."}, []string{"Source", "Details", "such as", "keep it:"}},
-		{"unsubscribe by mail", "unsubscribe", func(in *NoticeInput) { in.Mailto = "mailto:out@opt.acme.example?subject=unsubscribe%20T+1" },
-			[]string{"https://opt.acme.example/u/T\n", "out@opt.acme.example with the subject \"unsubscribe T+1\""}, nil},
+		{
+			"Art. 14, source unknown", "art14", func(in *NoticeInput) { in.Decision.Grounds.CollectedBy = "Lists Inc" },
+			[]string{"received your data from Lists Inc."},
+			[]string{"Source", "Details", "such as", "keep it:"},
+		},
+		{
+			"unsubscribe by mail", "unsubscribe", func(in *NoticeInput) { in.Mailto = "mailto:out@opt.acme.example?subject=unsubscribe%20T+1" },
+			[]string{"https://opt.acme.example/u/T\n", "out@opt.acme.example with the subject \"unsubscribe T+1\""},
+			nil,
+		},
 		{"unsubscribe by link", "unsubscribe", nil, []string{"takes effect at once"}, []string{"send an email"}},
 		{"values cannot be placeholders or markup", "identity", func(in *NoticeInput) { in.Sender.Name = "{contacts}[<b>]\u202e\x00" }, []string{"from {contacts}[<b>]."}, nil},
 	} {

@@ -18,8 +18,11 @@ func BenchmarkDoor(b *testing.B) {
 		bdat  bool
 		conns int
 	}{
-		{"4KB/1 connection", 4 << 10, false, 1}, {"4KB/20 connections", 4 << 10, false, 20}, {"4KB BDAT/20 connections", 4 << 10, true, 20},
-		{"100KB/20 connections", 100 << 10, false, 20}, {"5MB/4 connections", 5 << 20, false, 4},
+		{"4KB/1 connection", 4 << 10, false, 1},
+		{"4KB/20 connections", 4 << 10, false, 20},
+		{"4KB BDAT/20 connections", 4 << 10, true, 20},
+		{"100KB/20 connections", 100 << 10, false, 20},
+		{"5MB/4 connections", 5 << 20, false, 4},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			d := openDoor(b, func(s *Server, _ *doorSetup) { s.Handler = discard{} })

@@ -225,10 +225,10 @@ func (g *guard) close() {
 		deadline := time.Now().Add(lingerTime)
 		g.raw.SetDeadline(deadline)
 		if c, ok := g.conn.(*tls.Conn); ok {
-			c.CloseWrite()
+			_ = c.CloseWrite() // it may be gone
 		}
 		if c, ok := g.raw.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
-			io.Copy(io.Discard, io.LimitReader(g.raw, lingerBytes))
+			_, _ = io.Copy(io.Discard, io.LimitReader(g.raw, lingerBytes))
 		}
 	}
 	g.conn.Close()

@@ -45,7 +45,7 @@ func (u *Upstream) connect(ctx context.Context) (*link, error) {
 		return nil, err
 	}
 	if tcp, ok := socket.(*net.TCPConn); ok {
-		tcp.SetNoDelay(true) // a command must not wait for the acknowledgement of the last one
+		_ = tcp.SetNoDelay(true) // a command must not wait for the acknowledgement of the last one
 	}
 	l := &link{up: u, socket: socket}
 	l.over(socket)
@@ -246,7 +246,7 @@ func (l *link) quit() {
 	defer l.cut()
 	l.conn.SetDeadline(time.Now().Add(2 * time.Second))
 	if _, err := l.conn.Write([]byte("QUIT\r\n")); err == nil {
-		readAnswer(l.in)
+		_, _ = readAnswer(l.in)
 	}
 }
 

@@ -7,13 +7,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
-
-	"maps"
 )
 
 // Logins checks passwords. A right one is verified against its slow hash once and known again by a keyed digest, so

@@ -33,9 +33,17 @@ func TestLogins(t *testing.T) {
 		user, password string
 		ok             bool
 	}{
-		{"crm", "geheim", true}, {"crm", "geheim", true}, {"crm", "wrong", false}, {"crm", "", false},
-		{"shop", "plain", true}, {"shop", "Plain", false}, {"shop", "", false},
-		{"made", "pässword", true}, {"nobody", "geheim", false}, {"", "", false}, {"CRM", "geheim", false},
+		{"crm", "geheim", true},
+		{"crm", "geheim", true},
+		{"crm", "wrong", false},
+		{"crm", "", false},
+		{"shop", "plain", true},
+		{"shop", "Plain", false},
+		{"shop", "", false},
+		{"made", "pässword", true},
+		{"nobody", "geheim", false},
+		{"", "", false},
+		{"CRM", "geheim", false},
 		{"crmg", "eheim", false},
 	} {
 		account, ok, err := l.Check(context.Background(), c.user, c.password)

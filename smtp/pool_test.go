@@ -212,8 +212,8 @@ func TestCloseSaysGoodbye(t *testing.T) {
 func TestRate(t *testing.T) {
 	start := time.Unix(1000, 0)
 	r := rateLimit{rate: 4}
-	for i, at := range []time.Duration{0, 250, 500} {
-		if turn, ok := r.turn(start, time.Time{}); !ok || turn.Sub(start) != at*time.Millisecond {
+	for i, at := range []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond} {
+		if turn, ok := r.turn(start, time.Time{}); !ok || turn.Sub(start) != at {
 			t.Errorf("turn %d after %v", i, turn.Sub(start))
 		}
 	}

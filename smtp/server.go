@@ -154,7 +154,7 @@ func (s *Server) admit(c net.Conn, implicit bool) *dialog {
 		s.mu.Unlock()
 		if full && !implicit {
 			c.SetWriteDeadline(time.Now().Add(time.Second))
-			c.Write(appendReply(nil, TooManyConns, false)) // into an empty socket buffer: it does not wait
+			_, _ = c.Write(appendReply(nil, TooManyConns, false)) // into an empty socket buffer: it does not wait
 		}
 		c.Close()
 		return nil

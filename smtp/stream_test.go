@@ -71,14 +71,16 @@ func FuzzDialog(f *testing.F) {
 		}
 		return OK
 	}}
-	s := &Server{Hostname: "gw.test", TLS: testTLS(f), Handler: h, Limits: Limits{Message: 10_000, CommandTimeout: 5 * time.Second, DataTimeout: 5 * time.Second},
+	s := &Server{
+		Hostname: "gw.test", TLS: testTLS(f), Handler: h, Limits: Limits{Message: 10_000, CommandTimeout: 5 * time.Second, DataTimeout: 5 * time.Second},
 		Trusted: func(netip.Addr) (string, bool) { return "crm", true },
 		Login:   func(_ context.Context, u, p string) (string, bool, error) { return u, p == "secret", nil },
 		OnConnect: func(delta int) {
 			if delta < 0 {
 				gone <- struct{}{}
 			}
-		}}
+		},
+	}
 	ln := &pipeListener{make(chan net.Conn), make(chan struct{})}
 	go s.Serve(ln)
 	f.Cleanup(func() { s.Shutdown(context.Background()) })

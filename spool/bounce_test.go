@@ -3,6 +3,7 @@ package spool
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/mail"
 	"slices"
@@ -52,7 +53,7 @@ func bounceParts(t testing.TB, data []byte) (mail.Header, [3]string) {
 		}
 		parts[i] = string(b)
 	}
-	if _, err := r.NextPart(); err != io.EOF {
+	if _, err := r.NextPart(); !errors.Is(err, io.EOF) {
 		t.Errorf("more parts: %v", err)
 	}
 	return outer.Header, parts

@@ -115,8 +115,8 @@ func (s *Spool) claim(ctx context.Context, n int) ([]claimed, bool) {
 				s.log().Error("a copy that was sent stays in the spool", "copy", item.ID, "error", err)
 			}
 		case err != nil: // by another version, or damaged: for people to see, and out of the way
-			s.log().Error("a copy in the spool is unreadable", "copy", item.ID, "error", err)
-			s.Store.SpoolUpdate(ctx, holder, item.ID, now.Add(time.Hour), item.Meta)
+			_, err2 := s.Store.SpoolUpdate(ctx, holder, item.ID, now.Add(time.Hour), item.Meta)
+			s.log().Error("a copy in the spool is unreadable", "copy", item.ID, "error", errors.Join(err, err2))
 		default:
 			due = append(due, claimed{c, holder, until})
 		}
