@@ -55,7 +55,7 @@ type State interface {
 	// SpoolSize is the bytes of all bodies and the number of copies.
 	SpoolSize(ctx context.Context) (bytes int64, copies int, err error)
 
-	// Fingerprint stores fp if there is none yet, and returns the one that stands.
+	// Fingerprint stores fp if there is none yet, and returns the one that stands; "" only reads.
 	Fingerprint(ctx context.Context, fp string) (string, error)
 	Ping(ctx context.Context) error
 	Close() error

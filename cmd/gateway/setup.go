@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -49,20 +50,14 @@ func openParts(ctx context.Context, c *config.Config, log *slog.Logger) (*parts,
 		return nil, err
 	}
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-		return nil, usageError{err}
-	}
-	keys, made, err := unsubscribe.LoadOrCreate(c.Keys)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	if made {
-		log.Warn("made a new key file: back it up, without it no opt-out can be matched", "file", c.Keys)
+		return nil, usagef("data_dir: %w", err)
 	}
 	state, err := store.Open(ctx, c.State, store.Options{Durability: store.Durability(c.Durability), Log: log})
 	if err != nil {
 		return nil, err
 	}
-	if err := sameKeys(ctx, state, keys, c.Keys); err != nil {
+	keys, err := keysOf(ctx, state, c.Keys, log)
+	if err != nil {
 		return nil, errors.Join(err, state.Close())
 	}
 	r := &relay.Relay{
@@ -74,16 +69,33 @@ func openParts(ctx context.Context, c *config.Config, log *slog.Logger) (*parts,
 	return &parts{config: c, keys: keys, state: state, relay: r, log: log}, nil
 }
 
-// sameKeys refuses a key file that is not the state's: its person keys would miss every opt-out there.
-func sameKeys(ctx context.Context, state store.State, keys *unsubscribe.Keys, file string) error {
-	stands, err := state.Fingerprint(ctx, keys.Fingerprint())
+// keysOf reads the key file that the state was made with, or makes one for a new state. Another file's person keys
+// would miss every opt-out there.
+func keysOf(ctx context.Context, state store.State, file string, log *slog.Logger) (*unsubscribe.Keys, error) {
+	stands, err := state.Fingerprint(ctx, "")
 	if err != nil {
-		return fmt.Errorf("state: %w", err)
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	keys, err := unsubscribe.Load(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		if stands != "" {
+			return nil, usagef("keys: %s is missing, and this state was made with a key file (fingerprint %s): restore it from backup, or copy it from another node", file, stands)
+		}
+		var made bool
+		if keys, made, err = unsubscribe.LoadOrCreate(file); made {
+			log.Warn("made a new key file: back it up, without it no opt-out can be matched", "file", file)
+		}
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if stands, err = state.Fingerprint(ctx, keys.Fingerprint()); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
 	}
 	if stands != keys.Fingerprint() {
-		return usagef("keys: %s is not the key file this state was made with (fingerprint %s, the state has %s): restore the right one from backup", file, keys.Fingerprint(), stands)
+		return nil, usagef("keys: %s is not the key file this state was made with (fingerprint %s, the state has %s): restore the right one from backup", file, keys.Fingerprint(), stands)
 	}
-	return nil
+	return keys, nil
 }
 
 // bookOf turns the configuration into what the relay decides by.

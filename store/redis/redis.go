@@ -194,10 +194,13 @@ func explain(err error) error {
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	return explain(s.reads.Ping(ctx).Err())
+	if err := explain(s.reads.Ping(ctx).Err()); err != nil {
+		return err
+	}
+	return s.write(ctx, redis.NewStatusCmd(ctx, "ping")) // a writing connection is one whose durability was verified
 }
 
-// Fingerprint stores fp if there is none yet, and returns the one that stands.
+// Fingerprint stores fp if there is none yet, and returns the one that stands; "" only reads.
 func (s *Store) Fingerprint(ctx context.Context, fp string) (string, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()

@@ -140,14 +140,16 @@ func (s *Store) Ping(ctx context.Context) error {
 	return explain(s.reads.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version))
 }
 
-// Fingerprint stores fp if there is none yet, and returns the one that stands.
+// Fingerprint stores fp if there is none yet, and returns the one that stands; "" only reads.
 func (s *Store) Fingerprint(ctx context.Context, fp string) (string, error) {
 	var stands string
 	err := s.write(ctx, 0, func(t *tx) error {
-		if _, err := t.exec("INSERT INTO meta VALUES ('fingerprint', ?) ON CONFLICT DO NOTHING", fp); err != nil {
-			return err
+		if fp != "" {
+			if _, err := t.exec("INSERT INTO meta VALUES ('fingerprint', ?) ON CONFLICT DO NOTHING", fp); err != nil {
+				return err
+			}
 		}
-		return t.row("SELECT value FROM meta WHERE key = 'fingerprint'").Scan(&stands)
+		return t.row("SELECT coalesce((SELECT value FROM meta WHERE key = 'fingerprint'), '')").Scan(&stands)
 	})
 	if err != nil {
 		return "", err

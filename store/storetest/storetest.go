@@ -98,9 +98,15 @@ func facts(t testing.TB, s store.State, person string) policy.Facts {
 }
 
 func fingerprint(t *testing.T, s store.State) {
-	for _, fp := range []string{"first", "second", "first"} {
+	stands := false
+	for _, fp := range []string{"", "first", "second", "", "first"} {
 		got, err := s.Fingerprint(ctx(t), fp)
 		must(t, err)
+		if fp == "" && !stands {
+			want(t, "fingerprint before there is one", got, "")
+			continue
+		}
+		stands = true
 		want(t, "fingerprint after "+fp, got, "first")
 	}
 }
