@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // contactColumns are the columns that a contacts file may have; email is required.
@@ -39,7 +40,11 @@ func OpenContacts(src io.Reader, senders []string) (*ContactsFile, error) {
 		name = strings.ToLower(strings.TrimSpace(name))
 		head[i] = name
 		if !slices.Contains(contactColumns, name) {
-			return nil, fmt.Errorf("unknown column %q; the columns are %s", name, strings.Join(contactColumns, ", "))
+			hint := ""
+			if strings.ContainsAny(name, ";\t") {
+				hint = "; columns are separated by commas"
+			}
+			return nil, fmt.Errorf("unknown column %q%s; the columns are %s", name, hint, strings.Join(contactColumns, ", "))
 		}
 		if seen[name] {
 			return nil, fmt.Errorf("column %q stands twice", name)
@@ -72,6 +77,9 @@ func (f *ContactsFile) Next() (line int, cells []string, c Contact, err error) {
 	}
 	row := rowReader{cells: map[string]string{}}
 	for i, name := range f.columns {
+		if !utf8.ValidString(cells[i]) {
+			return line, cells, Contact{}, &RowError{name, "is not UTF-8: save the file as \"CSV UTF-8\""}
+		}
 		row.cells[name] = strings.TrimSpace(cells[i])
 	}
 	c = row.contact(f.senders)

@@ -60,6 +60,7 @@ func TestContactsFileMistakes(t *testing.T) {
 		{"date", "a@b.de,acme,,,31.12.2025,single", "consent_at: \"31.12.2025\" is not an ISO 8601 date"},
 		{"sender unknown", "a@b.de,gamma,,sale,,", "sender: \"gamma\" is not configured"},
 		{"sender empty, two configured", "a@b.de,,,sale,,", "sender: is empty"},
+		{"Latin-1", "m\xfcller@b.de,acme,,,,", "email: is not UTF-8"},
 		{"too few cells", "a@b.de,acme", "row: 2 cells, the header has 6"},
 		{"quote", "a@b.de,ac\"me,,,,", "row: bare \" in non-quoted-field"},
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -28,6 +29,9 @@ var domains = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.Transitional(f
 // Normalise is the form in which an address is keyed: local part lower-cased and unquoted, its plus tag kept, the
 // domain as a lower-case A-label (RFC 5890) without a trailing dot. It takes a bare address, quoted or not.
 func Normalise(address string) (string, error) {
+	if !utf8.ValidString(address) || strings.ContainsRune(address, utf8.RuneError) {
+		return "", fmt.Errorf("%q is not UTF-8", address) // RFC 6531 section 3.3; a guess would key somebody else
+	}
 	i := strings.LastIndexByte(address, '@')
 	if i <= 0 || i == len(address)-1 {
 		return "", fmt.Errorf("%q is not an e-mail address: it needs a local part, an @ and a domain", address)
