@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,7 +15,7 @@ func (r *Rules) Decide(q Question) Decision {
 	address, err := Normalise(q.Recipient)
 	if err != nil { // the door refuses these; never decide on an address that cannot be keyed
 		d.fail(Check{Code: CodeConsentMissing, Text: err.Error()})
-		d.finish(&q)
+		d.finish(&q, nil)
 		return d
 	}
 	at := strings.LastIndexByte(address, '@')
@@ -40,12 +41,19 @@ func (r *Rules) Decide(q Question) Decision {
 				d.add(c)
 			}
 			// The answer shows the first judgement, or the one that names the block, or the strictest that allows.
+			other := v
 			if first || failed || d.Code == "" && regimeRank(v.rule.Regime) > regimeRank(d.Regime) {
+				other = judgement{basis: d.LegalBasis, grounds: d.Grounds}
 				d.Country, d.Regime, d.Law = country, v.rule.Regime, v.rule.Law
 				d.SoftOptIn, d.LegalBasis = v.soft, v.basis
 				d.Grounds = v.grounds
-				first = false
 			}
+			// Where only another country asks for a legal basis, the notices quote that one.
+			if !first && d.Code == "" && d.LegalBasis == "not_required" {
+				d.LegalBasis, d.Grounds.Assessment = other.basis, other.grounds.Assessment
+				d.Grounds.Consent = cmp.Or(d.Grounds.Consent, other.grounds.Consent)
+			}
+			first = false
 		}
 	}
 	d.Grounds.Language = q.Facts.Contact.Language.Value
@@ -53,7 +61,7 @@ func (r *Rules) Decide(q Question) Decision {
 	if d.Party == Third {
 		d.Grounds.CollectedBy = rel.CollectedBy.Value
 	}
-	d.finish(&q)
+	d.finish(&q, found)
 	return d
 }
 
@@ -84,7 +92,7 @@ func (d *Decision) fail(c Check) {
 }
 
 // finish draws the conclusion from the checks.
-func (d *Decision) finish(q *Question) {
+func (d *Decision) finish(q *Question, countries []CountrySignal) {
 	d.Action = Allow
 	if d.Code != "" {
 		d.Action = Block
@@ -93,7 +101,7 @@ func (d *Decision) finish(q *Question) {
 	if d.Action == Allow {
 		d.Text = fmt.Sprintf("allowed: %s, legal basis: %s", regimeText(d), strings.ReplaceAll(d.LegalBasis, "_", " "))
 	}
-	d.Notices = dueNotices(d, q)
+	d.Notices = dueNotices(d, q, countries)
 }
 
 func regimeText(d *Decision) string {

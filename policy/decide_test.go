@@ -343,6 +343,8 @@ func TestNormalise(t *testing.T) {
 		{`"Anna"@x.de`, "anna@x.de"},
 		{"a@under_score.example", "a@under_score.example"},
 		{"a@[192.0.2.1]", "a@[192.0.2.1]"},
+		{"x@m\xfcller.de", ""},
+		{"m\ufffdller@x.de", ""},
 		{"nobody", ""},
 		{"@x.de", ""},
 		{"a@", ""},
@@ -373,5 +375,29 @@ func TestGuideIsWhole(t *testing.T) {
 	}
 	if de := rules.Find("DE", First, Individual); len(de) != 1 || de[0].Regime != DoubleOptIn || !de[0].SoftOptIn {
 		t.Errorf("DE: %+v", de)
+	}
+}
+
+// Where two countries are signalled, what the GDPR asks for in one of them is asked for.
+func TestNoticesOfEverySignalledCountry(t *testing.T) {
+	rules, err := Guide(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := lawful()
+	q.Account.Sender.Country, q.Recipient = "US", "anna.huber@firma.at"
+	q.country("CH")
+	d := rules.Decide(q)
+	if d.Action != Allow || d.Country.Code != "CH" || d.LegalBasis != "consent" || !slices.Contains(d.Notices, NoticeObjection) {
+		t.Errorf("%s %s in %s, %s, %v", d.Action, d.Code, d.Country.Code, d.LegalBasis, d.Notices)
+	}
+	q.country("AT")
+	q.Recipient = "anna.huber@firma.ch"
+	if d = rules.Decide(q); d.Action != Allow || d.LegalBasis != "consent" || !slices.Contains(d.Notices, NoticeObjection) {
+		t.Errorf("%s %s in %s, %s, %v", d.Action, d.Code, d.Country.Code, d.LegalBasis, d.Notices)
+	}
+	q.country("CH")
+	if d = rules.Decide(q); d.Action != Allow || d.LegalBasis != "not_required" || slices.Contains(d.Notices, NoticeObjection) {
+		t.Errorf("CH alone: %s %s, %s, %v", d.Action, d.Code, d.LegalBasis, d.Notices)
 	}
 }

@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // The notices that a message may have to carry.
 const (
 	NoticeIdentity    = "identity"    // who markets: Directive 2002/58/EC Art. 13(4)
@@ -12,8 +14,9 @@ const (
 )
 
 // dueNotices are the notices the message must carry if it is sent, blocked or not (an observed block is sent).
-func dueNotices(d *Decision, q *Question) []string {
-	personal := d.AddressKind != Generic && (gdprApplies(d.Country.Code) || gdprApplies(q.Account.Sender.Country))
+func dueNotices(d *Decision, q *Question, countries []CountrySignal) []string {
+	protected := slices.ContainsFunc(countries, func(c CountrySignal) bool { return gdprApplies(c.Code) })
+	personal := d.AddressKind != Generic && (protected || gdprApplies(q.Account.Sender.Country))
 	due := []string{NoticeIdentity, NoticeLabel, NoticeReason}
 	if personal || d.SoftOptIn == "met" {
 		due = append(due, NoticeObjection)
