@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"heed/policy"
@@ -128,7 +129,14 @@ func (r *Relay) send(ctx context.Context, t *transaction, j *job, decision strin
 	return o
 }
 
-func (r *Relay) handOver(ctx context.Context, t *transaction, j *job) smtp.Outcome {
+// handOver survives its own panics: it runs where nobody else would, and nobody knows how far the message came.
+func (r *Relay) handOver(ctx context.Context, t *transaction, j *job) (o smtp.Outcome) {
+	defer func() {
+		if p := recover(); p != nil { // its text may hold an address
+			r.Log.Error("panic", "message", t.m.ID, "decision", j.id, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			o = smtp.Outcome{Fate: smtp.InDoubt, Reply: smtp.OurFault.With("the gateway failed while it sent (%s)", t.m.ID)}
+		}
+	}()
 	data := j.data
 	if data == nil {
 		var err error

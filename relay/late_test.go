@@ -172,3 +172,22 @@ func TestSayingsAreBounded(t *testing.T) {
 		t.Errorf("%d kept", len(w.kept))
 	}
 }
+
+// What is sent runs on goroutines of its own, where a panic would end the process and every other transaction.
+func TestPanicWhileSendingCostsOneMessage(t *testing.T) {
+	w := newWorld(t)
+	w.consent("a@firma.example")
+	w.consent("b@firma.example")
+	w.answer = func(smtp.Message) (smtp.Reply, error) { panic("a@firma.example") }
+	for _, to := range [][]string{{"a@firma.example"}, {"a@firma.example", "b@firma.example"}} {
+		clear(w.settled)
+		if _, reply := w.submit("crm", "", to...); !reply.Positive() || len(w.settled) != len(to) {
+			t.Errorf("%s, %d settled", reply, len(w.settled))
+		}
+		for _, o := range w.settled { // nobody knows how far it came
+			if o.Fate != smtp.InDoubt {
+				t.Errorf("%+v", o)
+			}
+		}
+	}
+}
