@@ -4,6 +4,7 @@ package integration
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -42,7 +43,6 @@ type gateway struct {
 	dir, config       string
 	smtp, http, admin string // host:port
 	smtps, ca         string // of newSecureGateway: host:port, and the PEM file that clients trust
-	mu                sync.Mutex
 	cmd               *exec.Cmd
 	done              chan struct{}
 	log               lockedBuffer
@@ -189,7 +189,7 @@ func (g *gateway) run(args ...string) (out string, code int) {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	b, err := cmd.Output()
-	if _, ok := err.(*exec.ExitError); err != nil && !ok {
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		g.t.Fatal(err)
 	}
 	return string(b) + stderr.String(), cmd.ProcessState.ExitCode()

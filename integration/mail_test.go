@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -130,7 +131,7 @@ func (m *tool) say(want, format string, args ...any) string {
 func (m *tool) hear(want string) string {
 	m.t.Helper()
 	code, text, err := m.conn.ReadResponse(0)
-	if _, refused := err.(*textproto.Error); err != nil && !refused {
+	if refused := (*textproto.Error)(nil); err != nil && !errors.As(err, &refused) {
 		m.t.Fatal(err)
 	}
 	reply := fmt.Sprintf("%d %s", code, text)
