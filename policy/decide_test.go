@@ -339,8 +339,10 @@ func TestNormalise(t *testing.T) {
 		{"a@firma.de\u3002", "a@firma.de"}, // UTS 46 maps the ideographic full stop to a dot
 		{"a@firma\uff0ede\uff0e", "a@firma.de"},
 		{"a@firma.de..", ""},
-		{`"a b"@x.de`, "a b@x.de"},
+		{`"a b"@x.de`, `"a b"@x.de`},
 		{`"Anna"@x.de`, "anna@x.de"},
+		{`"a\b\"c"@x.de`, `"ab\"c"@x.de`},
+		{"a..b@x.de", `"a..b"@x.de`},
 		{"a@under_score.example", "a@under_score.example"},
 		{"a@[192.0.2.1]", "a@[192.0.2.1]"},
 		{"x@m\xfcller.de", ""},
@@ -358,7 +360,7 @@ func TestNormalise(t *testing.T) {
 		if got != tt.want || (err != nil) != (tt.want == "") {
 			t.Errorf("Normalise(%q) = %q, %v, want %q", tt.in, got, err, tt.want)
 		}
-		if again, _ := Normalise(got); tt.want != "" && again != got && got != "a b@x.de" {
+		if again, _ := Normalise(got); tt.want != "" && again != got {
 			t.Errorf("Normalise(%q) is not stable: %q", got, again)
 		}
 	}

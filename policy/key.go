@@ -26,8 +26,8 @@ func (k AddressKey) Person(normalised string) string {
 // exist in real mail domains.
 var domains = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.Transitional(false), idna.StrictDomainName(false), idna.CheckHyphens(false))
 
-// Normalise is the form in which an address is keyed: local part lower-cased and unquoted, its plus tag kept, the
-// domain as a lower-case A-label (RFC 5890) without a trailing dot. It takes a bare address, quoted or not.
+// Normalise is the form in which an address is keyed: local part lower-cased, unquoted where it need not be quoted, its
+// plus tag kept, the domain as a lower-case A-label (RFC 5890) without a trailing dot. It takes a bare address, quoted or not.
 func Normalise(address string) (string, error) {
 	if !utf8.ValidString(address) || strings.ContainsRune(address, utf8.RuneError) {
 		return "", fmt.Errorf("%q is not UTF-8", address) // RFC 6531 section 3.3; a guess would key somebody else
@@ -44,7 +44,15 @@ func Normalise(address string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%q is not an e-mail address: %w", address, err)
 	}
-	return strings.ToLower(local) + "@" + domain, nil
+	return quote(strings.ToLower(local)) + "@" + domain, nil
+}
+
+// quote puts a local part that is no dot-atom into the one canonical quoted form (RFC 5321 section 4.1.2).
+func quote(local string) string {
+	if strings.IndexAny(local, " \t\r\n<>(),;:@\"[]\\") < 0 && !strings.HasPrefix(local, ".") && !strings.HasSuffix(local, ".") && !strings.Contains(local, "..") {
+		return local
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(local) + `"`
 }
 
 // NormaliseDomain is the domain as a lower-case A-label without a trailing dot; an address literal as it stands.

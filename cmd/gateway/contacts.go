@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -44,7 +45,11 @@ func (c *contactsImport) Run(a *app) error {
 	if err != nil {
 		return usagef("%s: %w", c.File, err)
 	}
-	i := &importer{app: a, parts: p, rejects: rejects{file: c.File + ".rejected.csv", columns: file.Columns()}}
+	bad, err := newRejects(c.File, file.Columns())
+	if err != nil {
+		return err
+	}
+	i := &importer{app: a, parts: p, rejects: bad}
 	if err := i.rows(file); err != nil {
 		return errors.Join(err, i.rejects.close())
 	}
@@ -58,7 +63,7 @@ func (c *contactsImport) Run(a *app) error {
 type importer struct {
 	*app
 	*parts
-	rejects  rejects
+	rejects  *rejects
 	batch    map[string]policy.Contact
 	imported int
 	told     time.Time
@@ -193,7 +198,7 @@ func (a *app) contact(address string, f policy.Facts) {
 			topics = strings.Join(s.Topics, ", ")
 		}
 		fmt.Fprintf(a.out, "consent to %s, %s opt-in, %s\n", s.Sender, s.Method, topics)
-		line("given", s.Place, s.At)
+		line("given", cmp.Or(s.Place, "place unknown"), s.At)
 		line("evidence", s.Evidence, time.Time{})
 		if !s.ExpiresAt.IsZero() {
 			line("expires", s.ExpiresAt.Format(time.DateOnly), time.Time{})

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -226,78 +224,4 @@ func (optoutsList) Run(a *app) error {
 		return list.add(map[string]any{"person": person, "address": address, "optout": o}, who+": "+optOutText(o))
 	})
 	return errors.Join(err, list.end())
-}
-
-type optoutsImport struct {
-	reach
-	File   string `arg:"" name:"FILE"`
-	Format string `enum:"plain,md5,sha1,sha256,ecg" default:"plain" help:"plain: one address a line, # starts a comment. Others are not supported yet."`
-}
-
-func (c *optoutsImport) Run(a *app) error {
-	if c.Format != "plain" {
-		return usagef("--format %s: not supported yet", c.Format)
-	}
-	p, err := a.open(a.quiet())
-	if err != nil {
-		return err
-	}
-	defer p.close()
-	o, err := c.optOut(p, "import")
-	if err != nil {
-		return err
-	}
-	in, err := os.Open(c.File)
-	if err != nil {
-		return usageError{err}
-	}
-	defer in.Close()
-	bad := rejects{file: c.File + ".rejected.csv", columns: []string{"address"}}
-	added, known, err := c.lines(a, p, bufio.NewScanner(in), o, &bad)
-	if err = errors.Join(err, bad.close()); err != nil {
-		return fmt.Errorf("after %d opt-outs: %w (the import may be repeated)", added+known, err)
-	}
-	if a.json {
-		if err := a.printJSON(map[string]any{"added": added, "known": known, "rejected": bad.n}); err != nil {
-			return err
-		}
-	} else {
-		fmt.Fprintf(a.out, "%d opt-outs added, %d known already, %d lines rejected\n", added, known, bad.n)
-		if bad.n > 0 {
-			fmt.Fprintf(a.out, "rejected lines with reason: %s\n", bad.file)
-		}
-	}
-	if bad.n > 0 {
-		return errRefused
-	}
-	return nil
-}
-
-func (c *optoutsImport) lines(a *app, p *parts, in *bufio.Scanner, o policy.OptOut, bad *rejects) (added, known int, err error) {
-	for n := 1; in.Scan(); n++ {
-		line := strings.TrimSpace(strings.TrimPrefix(in.Text(), "\ufeff"))
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		key, address, err := p.person(line)
-		if err != nil {
-			if err := bad.add(n, []string{line}, err.Error()); err != nil {
-				return added, known, err
-			}
-			continue
-		}
-		isNew, err := p.state.AddOptOut(a.ctx, key, address, o)
-		if err != nil {
-			return added, known, err
-		}
-		if !isNew {
-			known++
-			continue
-		}
-		added++
-		if err := p.noteOptOut(a, policy.EventOptOut, key, address, o, "import of "+c.File); err != nil {
-			return added, known, err
-		}
-	}
-	return added, known, in.Err()
 }

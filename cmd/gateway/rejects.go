@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/csv"
 	"errors"
+	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 )
 
 // rejects writes bad rows with their line and reason; there is no file where there are none.
@@ -14,6 +16,16 @@ type rejects struct {
 	n       int
 	out     *os.File
 	w       *csv.Writer
+}
+
+// newRejects makes the file's name from that of the import: contacts.csv becomes contacts.rejected.csv. One that an
+// earlier import left is removed.
+func newRejects(imported string, columns []string) (*rejects, error) {
+	r := &rejects{file: strings.TrimSuffix(imported, ".csv") + ".rejected.csv", columns: columns}
+	if err := os.Remove(r.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (r *rejects) add(line int, cells []string, reason string) error {
