@@ -85,7 +85,7 @@ func (c *Config) checkTLS(r *report) {
 		r.add(key, "is missing while "+other+" is set", "set both or neither")
 		return
 	}
-	const remedy = "name a PEM file that the gateway may read; relative paths start at its working directory"
+	const remedy = "name a PEM file that the gateway may read; relative paths start at the folder of this file"
 	cert, err := readRegular(c.TLS.Cert, maxBytes)
 	if err != nil {
 		r.add("tls.cert", "cannot be read: "+err.Error(), remedy)

@@ -103,6 +103,10 @@ func TestTenMistakesAtOnce(t *testing.T) {
 }
 
 func TestMinimal(t *testing.T) {
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
 	c, err := Load("testdata/minimal.yaml", testEnv)
 	if err != nil {
 		t.Fatal(err)
@@ -111,8 +115,8 @@ func TestMinimal(t *testing.T) {
 		name      string
 		got, want any
 	}{
-		{"keys", c.Keys, "./data/keys.json"},
-		{"state", c.State, "sqlite:./data/state.db"},
+		{"keys, beside the file", c.Keys, filepath.Join(here, "testdata/data/keys.json")},
+		{"state, beside the file", c.State, "sqlite:" + filepath.Join(here, "testdata/data/state.db")},
 		{"durability", c.Durability, "strict"},
 		{"smtp", c.Listen.SMTP, []string{"127.0.0.1:2525"}},
 		{"http", c.Listen.HTTP, "127.0.0.1:8025"},

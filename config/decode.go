@@ -31,6 +31,7 @@ type decoder struct {
 	*report
 	env     func(string) (string, bool)
 	anchors map[string]ast.Node
+	beside  func(path string) string // what a relative path means
 	nodes   int
 }
 
@@ -254,9 +255,9 @@ func (d *decoder) fetch(raw, form string, f field) (text string, given bool, w w
 		return "", given, wrong{err.Error(), "set that variable; $${ stands for ${ itself"}
 	}
 	if f.is["file"] && strings.HasPrefix(raw, "file:") {
-		text, err = readValue(strings.TrimPrefix(text, "file:"))
+		text, err = readValue(d.beside(strings.TrimPrefix(text, "file:")))
 		if err != nil {
-			return "", true, wrong{"cannot be read: " + err.Error(), "name a file that the gateway may read; relative paths start at its working directory"}
+			return "", true, wrong{"cannot be read: " + err.Error(), "name a file that the gateway may read; relative paths start at the folder of this file"}
 		}
 		return text, true, wrong{}
 	}

@@ -59,7 +59,7 @@ commented starter file, ` + "`config check`" + ` validates, ` + "`config print`"
 - ` + "`${NAME}`" + ` takes a value from the environment, anywhere in a value; a variable that is not set is a mistake. ` + "`$${`" + ` stands for
   ` + "`${`" + ` itself. A ` + "`$`" + ` without a brace is itself, so hashes need no care. Within ` + "`{ }` and `[ ]`" + ` put it in quotes.
 - ` + "`file:PATH`" + ` takes a value from a file, without the line end, for the keys marked **file**. Relative paths, here and everywhere,
-  start at the gateway's working directory.
+  start at the folder of gateway.yaml: a command run elsewhere finds the same keys and state.
 - Times have a unit: ` + "`500ms`, `30s`, `5m`, `48h`" + `. Sizes too: ` + "`512KiB`, `25MiB`, `10GiB`" + `. Networks are ` + "`10.1.0.0/16`" + `; one address
   alone is itself. A key without a value counts as left out.
 - Names and ids are of letters, digits, dots, hyphens and underscores. Topics and products may have any printable characters.
