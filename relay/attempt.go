@@ -17,9 +17,12 @@ const keepCopies = 32 << 20
 
 // rewriteAll makes every copy before any is sent, so that a message that cannot be made lawful is refused as a whole
 // and nothing leaves unmodified.
-func (r *Relay) rewriteAll(t *transaction) error {
+func (r *Relay) rewriteAll(ctx context.Context, t *transaction) error {
 	held := 0
 	for _, j := range t.lawful() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		data, err := r.rewrite(t, j)
 		var no *rewrite.Refusal
 		switch {
@@ -167,7 +170,7 @@ func (r *Relay) Attempt(ctx context.Context, c smtp.Copy) smtp.Outcome {
 	if err := r.decide(ctx, t); err != nil {
 		return r.notNow(c, err)
 	}
-	if err := r.rewriteAll(t); err != nil {
+	if err := r.rewriteAll(ctx, t); err != nil {
 		return r.notNow(c, err)
 	}
 	if err := r.record(ctx, t, "retry"); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -190,4 +191,31 @@ func TestPanicWhileSendingCostsOneMessage(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Copies of a big message for many take long: a shutdown need not wait for those that are still to be made.
+func TestMakingCopiesEndsWithItsContext(t *testing.T) {
+	w := newWorld(t)
+	w.consent("a@firma.example")
+	w.consent("b@firma.example")
+	ctx, cancel := context.WithCancel(context.Background())
+	w.Links = cancelling{w, cancel}
+	m := smtp.Message{
+		Envelope: smtp.Envelope{ID: smtp.NewID(), Account: "crm", From: "bounce@acme.example"},
+		To:       []smtp.Recipient{{Address: "a@firma.example"}, {Address: "b@firma.example"}}, Data: []byte(fmt.Sprintf(plainMail, "")),
+	}
+	if reply := w.Message(ctx, m); reply.Code != 451 || len(w.kept) != 0 || len(w.sent) != 0 || len(w.entries) != 0 {
+		t.Errorf("%s; %d kept, %d sent, %d journaled", reply, len(w.kept), len(w.sent), len(w.entries))
+	}
+}
+
+// cancelling ends the call's context while its first copy is made.
+type cancelling struct {
+	Links
+	cancel func()
+}
+
+func (c cancelling) Link(person, sender, topic string, scope policy.Scope, message string) (string, error) {
+	c.cancel()
+	return c.Links.Link(person, sender, topic, scope, message)
 }

@@ -103,7 +103,7 @@ func (r *Relay) Message(ctx context.Context, m smtp.Message) smtp.Reply {
 	if err := r.decide(ctx, t); err != nil {
 		return r.fault(t, "facts", err)
 	}
-	if err := r.rewriteAll(t); err != nil {
+	if err := r.rewriteAll(ctx, t); err != nil {
 		return r.fault(t, "rewrite", err)
 	}
 	if err := r.record(ctx, t, "data"); err != nil {
