@@ -158,8 +158,9 @@ func TestContactsCommand(t *testing.T) {
 		if code != 1 {
 			t.Errorf("exit %d", code)
 		}
-		wantAll(t, out, "2 rows imported, 3 rejected", file+".rejected.csv")
-		rejected, err := os.ReadFile(file + ".rejected.csv")
+		bad := strings.TrimSuffix(file, ".csv") + ".rejected.csv"
+		wantAll(t, out, "2 rows imported, 3 rejected", bad)
+		rejected, err := os.ReadFile(bad)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -53,7 +53,7 @@ func TestImportWhileServing(t *testing.T) {
 			default:
 			}
 		}
-		wantAll(t, said, "20000 rows imported, 0 rejected", "300 opt-outs added, 0 known already, 0 lines rejected")
+		wantAll(t, said, "20000 rows imported, 0 rejected", "300 opt-outs added, 0 known already, 0 rejected")
 		if strings.Contains(said, "FAILED") {
 			t.Error(said)
 		}

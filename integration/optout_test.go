@@ -299,7 +299,9 @@ func TestForeignKeyFile(t *testing.T) {
 	t.Parallel()
 	redis := startRedis(t)
 	first := newGateway(t, setting{"STATE", redis.url()}).start()
-	other := newGateway(t, setting{"STATE", redis.url()})
+	elsewhere := newGateway(t)
+	elsewhere.must("optouts", "list") // makes its own key file
+	other := newGateway(t, setting{"STATE", redis.url()}, setting{"KEYS", elsewhere.dir + "/keys.json"})
 	for _, args := range [][]string{{"serve"}, {"optouts", "list"}, {"check", "--account", "crm", "--to", "a@b.de"}} {
 		if out, code := other.run(args...); code != 2 || !strings.Contains(out, "is not the key file this state was made with") {
 			t.Errorf("%v: exit %d\n%s", args, code, out)
