@@ -83,7 +83,7 @@ func TestLateMemoryIsBounded(t *testing.T) {
 	if len(w.kept) != 5 || len(w.settled) != 5 || sent == 0 || sent == 5 {
 		t.Errorf("%d kept, %d settled, %d sent", len(w.kept), len(w.settled), sent)
 	}
-	w.Upstreams["esp"] = w
+	w.Upstreams["esp"], w.Budget = w, time.Minute
 	if _, reply := w.submit("crm", body, "a@firma.example"); reply != accepted { // the room is there again
 		t.Error(reply)
 	}
