@@ -67,7 +67,7 @@ func (c *Config) checkListen(r *report) {
 	}
 	use("listen.http", l.HTTP)
 	use("listen.admin", l.Admin)
-	if !loopbackAddress(l.Admin) && c.Admin.Token == "" && !r.bad("listen.admin") && !r.bad("admin") {
+	if !LoopbackAddress(l.Admin) && c.Admin.Token == "" && !r.bad("listen.admin") && !r.bad("admin") {
 		r.add("admin.token", "is missing while listen.admin is not on loopback", "write ${HEED_ADMIN_TOKEN} and set that variable, or listen on 127.0.0.1")
 	}
 }

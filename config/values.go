@@ -194,8 +194,8 @@ func Loopback(host string) bool {
 	return strings.EqualFold(host, "localhost")
 }
 
-// loopbackAddress is Loopback for host:port.
-func loopbackAddress(address string) bool {
+// LoopbackAddress is Loopback for host:port.
+func LoopbackAddress(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	return err == nil && Loopback(host)
 }

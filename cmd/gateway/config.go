@@ -1,21 +1,26 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 
 	"heed/config"
+	"heed/smtp"
 )
 
 type configCmd struct {
 	Check configCheck `cmd:"" help:"Validate; every mistake with file, line, key and remedy."`
 	Init  configInit  `cmd:"" help:"Write a commented starter file with generated secrets."`
 	Print configPrint `cmd:"" help:"The effective values; secrets as ***."`
+	Hash  configHash  `cmd:"" help:"Read a password from standard input and print its argon2id hash, for password_hash."`
 }
 
 type configCheck struct{}
@@ -28,10 +33,14 @@ func (configCheck) Run(a *app) error {
 	if _, err := bookOf(c); err != nil {
 		return usageError{err}
 	}
+	found := warnings(c)
 	if a.json {
-		return a.printJSON(map[string]any{"ok": true, "file": a.file})
+		return a.printJSON(map[string]any{"ok": true, "file": a.file, "warnings": append([]string{}, found...)})
 	}
 	fmt.Fprintf(a.out, "%s is valid\n", a.file)
+	for _, w := range found {
+		fmt.Fprintf(a.out, "warning: %s\n", w)
+	}
 	return nil
 }
 
@@ -81,5 +90,23 @@ func (configPrint) Run(a *app) error {
 		return err
 	}
 	_, err = a.out.Write(out)
+	return err
+}
+
+type configHash struct{}
+
+// maxPassword is more than any password needs, in bytes.
+const maxPassword = 1024
+
+func (configHash) Run(a *app) error {
+	line, err := bufio.NewReader(io.LimitReader(a.in, maxPassword+2)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	password := strings.TrimRight(line, "\r\n")
+	if password == "" || len(password) > maxPassword {
+		return usagef("a password of 1 to %d bytes is read from the first line of standard input", maxPassword)
+	}
+	_, err = fmt.Fprintln(a.out, smtp.HashPassword(password))
 	return err
 }

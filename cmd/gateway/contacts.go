@@ -19,8 +19,8 @@ type contactsCmd struct {
 	Import contactsImport `cmd:"" help:"Merge contacts from CSV; bad rows go to FILE.rejected.csv."`
 	Show   contactsShow   `cmd:"" help:"All that is known of an address."`
 	Erase  contactsErase  `cmd:"" help:"Forget a person (GDPR Art. 17); opt-outs stay, by key alone."`
-	Export unbuilt        `cmd:"" help:"Export (not supported yet)."`
-	Set    unbuilt        `cmd:"" help:"Change single values (not supported yet)."`
+	Export unbuilt        `cmd:"" hidden:"" help:"Export (not supported yet)."`
+	Set    unbuilt        `cmd:"" hidden:"" help:"Change single values (not supported yet)."`
 }
 
 type contactsImport struct {
@@ -134,7 +134,7 @@ func (i *importer) summary() error {
 }
 
 type contactsShow struct {
-	Address string `arg:"" name:"E"`
+	Address string `arg:"" name:"EMAIL"`
 }
 
 func (c *contactsShow) Run(a *app) error {
@@ -213,7 +213,7 @@ func (a *app) contact(address string, f policy.Facts) {
 }
 
 type contactsErase struct {
-	Address string `arg:"" name:"E"`
+	Address string `arg:"" name:"EMAIL"`
 }
 
 func (c *contactsErase) Run(a *app) error {

@@ -16,12 +16,14 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
 	"heed/config"
 	"heed/policy"
 	heedsmtp "heed/smtp"
+	"heed/store"
 )
 
 type demoCmd struct {
@@ -37,6 +39,17 @@ var demoContacts string
 // sample is one mail of the demo and what must become of it: a reason code, or "" for sent.
 type sample struct {
 	account, from, to, subject, code string
+}
+
+// kind is what the mail is, for the table.
+func (s sample) kind() string {
+	switch {
+	case s.account == "shop":
+		return "invoice"
+	case !strings.HasSuffix(s.from, "@acme.example"):
+		return "forged From:"
+	}
+	return "newsletter"
 }
 
 var samples = []sample{
@@ -70,15 +83,16 @@ func (c *demoCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	g, err := startDemo(a.ctx, dir, upstream)
+	var tell atomic.Bool
+	g, err := startDemo(a.ctx, dir, upstream, narrator{out: a.out, on: &tell})
 	if err != nil {
 		return errors.Join(err, mailbox.stop())
 	}
-	err = c.play(a, g, mailbox)
+	err = c.play(a, g, mailbox, &tell)
 	return errors.Join(err, g.stop(), mailbox.stop())
 }
 
-func startDemo(ctx context.Context, dir, upstream string) (*gateway, error) {
+func startDemo(ctx context.Context, dir, upstream string, tell narrator) (*gateway, error) {
 	env := map[string]string{
 		"DEMO_DIR": dir, "DEMO_UPSTREAM": upstream,
 		"DEMO_SMTP": freeAddress("2525"), "DEMO_HTTP": freeAddress("8025"), "DEMO_ADMIN": freeAddress("8026"),
@@ -95,7 +109,27 @@ func startDemo(ctx context.Context, dir, upstream string) (*gateway, error) {
 		p.close()
 		return nil, err
 	}
+	tell.State = p.state
+	p.state, p.relay.Journal = tell, tell
 	return start(p)
+}
+
+// narrator prints what goes into the journal, once it is on.
+type narrator struct {
+	store.State
+	out io.Writer
+	on  *atomic.Bool
+}
+
+// Record journals and tells.
+func (n narrator) Record(ctx context.Context, entries []policy.Entry) error {
+	err := n.State.Record(ctx, entries)
+	for _, e := range entries {
+		if n.on.Load() && err == nil {
+			fmt.Fprintln(n.out, entryText(e))
+		}
+	}
+	return err
 }
 
 // freeAddress is the usual port on loopback, or any free one.
@@ -134,10 +168,10 @@ func (p *parts) fill(ctx context.Context) error {
 	return err
 }
 
-func (c *demoCmd) play(a *app, g *gateway, mailbox *capture) error {
+func (c *demoCmd) play(a *app, g *gateway, mailbox *capture, tell *atomic.Bool) error {
 	unexpected := 0
 	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "RECIPIENT\tCOUNTRY\tVERDICT\tREASON")
+	fmt.Fprintln(w, "RECIPIENT\tCOUNTRY\tVERDICT\tMAIL\tREASON")
 	for _, s := range samples {
 		country, err := g.country(a.ctx, s)
 		if err != nil {
@@ -152,7 +186,7 @@ func (c *demoCmd) play(a *app, g *gateway, mailbox *capture) error {
 			verdict += " (unexpected)"
 			unexpected++
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.to, country, verdict, reply)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.to, country, verdict, s.kind(), reply)
 	}
 	w.Flush()
 	link, to := mailbox.link()
@@ -165,7 +199,8 @@ func (c *demoCmd) play(a *app, g *gateway, mailbox *capture) error {
 		return errRefused
 	}
 	if !c.Once {
-		fmt.Fprintln(a.out, "\nRunning until Ctrl-C.")
+		fmt.Fprintln(a.out, "\nRunning until Ctrl-C. Decisions and opt-outs from now on:")
+		tell.Store(true)
 		<-a.ctx.Done()
 	}
 	return nil

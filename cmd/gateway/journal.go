@@ -11,9 +11,9 @@ import (
 
 type journalCmd struct {
 	Find    journalFind `cmd:"" default:"withargs" help:"Find entries, oldest first."`
-	Explain unbuilt     `cmd:"" help:"One decision in plain words (not supported yet)."`
-	Verify  unbuilt     `cmd:"" help:"Find edits and gaps (not supported yet)."`
-	Export  unbuilt     `cmd:"" help:"Export (not supported yet)."`
+	Explain unbuilt     `cmd:"" hidden:"" help:"One decision in plain words (not supported yet)."`
+	Verify  unbuilt     `cmd:"" hidden:"" help:"Find edits and gaps (not supported yet)."`
+	Export  unbuilt     `cmd:"" hidden:"" help:"Export (not supported yet)."`
 }
 
 type journalFind struct {
@@ -49,6 +49,7 @@ func (c *journalFind) Run(a *app) error {
 		return err
 	}
 	if list.n == 0 && (q.Person != "" || q.MessageID != "") {
+		fmt.Fprintln(a.err, "gateway: no entries")
 		return errRefused
 	}
 	return nil
@@ -58,7 +59,11 @@ func since(s string) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil {
 		return time.Now().Add(-d), nil
 	}
-	return policy.ParseTime(s)
+	t, err := policy.ParseTime(s)
+	if err != nil {
+		return t, fmt.Errorf("%w, nor a duration ago such as 24h", err)
+	}
+	return t, nil
 }
 
 func entryText(e policy.Entry) string {

@@ -42,7 +42,7 @@ type process struct {
 
 // cli is the command line; each command is a struct in a file of its own.
 type cli struct {
-	Config string `env:"HEED_CONFIG" default:"gateway.yaml" placeholder:"FILE" help:"Configuration file (env HEED_CONFIG)."`
+	Config string `env:"HEED_CONFIG" default:"gateway.yaml" placeholder:"FILE" help:"Configuration file."`
 	JSON   bool   `name:"json" help:"Print JSON."`
 
 	Serve    serveCmd    `cmd:"" help:"Run the gateway; SIGTERM drains, SIGHUP reloads."`
@@ -56,9 +56,9 @@ type cli struct {
 	Conf     configCmd   `cmd:"" name:"config" help:"Check, start or print the configuration."`
 	Version  versionCmd  `cmd:"" help:"Version, commit, Go and rules packs."`
 
-	Assessments unbuilt `cmd:"" help:"Legitimate-interest assessments (not supported yet)."`
-	Keys        unbuilt `cmd:"" help:"Token keys (not supported yet)."`
-	Doctor      unbuilt `cmd:"" help:"Check a running set-up from outside (not supported yet)."`
+	Assessments unbuilt `cmd:"" hidden:"" help:"Legitimate-interest assessments (not supported yet)."`
+	Keys        unbuilt `cmd:"" hidden:"" help:"Token keys (not supported yet)."`
+	Doctor      unbuilt `cmd:"" hidden:"" help:"Check a running set-up from outside (not supported yet)."`
 }
 
 // app is what a command runs with.

@@ -17,7 +17,7 @@ type optoutsCmd struct {
 	List   optoutsList   `cmd:"" help:"All opt-outs."`
 	Check  optoutsCheck  `cmd:"" help:"The opt-outs of one address; exit 1 if there are any."`
 	Import optoutsImport `cmd:"" help:"Record the opt-out of every address in a file."`
-	Export unbuilt       `cmd:"" help:"Export (not supported yet)."`
+	Export unbuilt       `cmd:"" hidden:"" help:"Export (not supported yet)."`
 }
 
 // reach is how far an opt-out goes.
@@ -72,7 +72,7 @@ func (p *parts) noteOptOut(a *app, event, person, address string, o policy.OptOu
 
 type optoutsAdd struct {
 	reach
-	Address string `arg:"" name:"E"`
+	Address string `arg:"" name:"EMAIL"`
 }
 
 func (c *optoutsAdd) Run(a *app) error {
@@ -114,7 +114,7 @@ type optoutsRemove struct {
 	Sender  string `help:"Only opt-outs of this sender."`
 	Topic   string `help:"Only opt-outs of this topic."`
 	Reason  string `required:"" help:"Why; journaled."`
-	Address string `arg:"" name:"E"`
+	Address string `arg:"" name:"EMAIL"`
 }
 
 func (c *optoutsRemove) Run(a *app) error {
@@ -168,7 +168,7 @@ func (c *optoutsRemove) Run(a *app) error {
 }
 
 type optoutsCheck struct {
-	Address string `arg:"" name:"E"`
+	Address string `arg:"" name:"EMAIL"`
 }
 
 func (c *optoutsCheck) Run(a *app) error {

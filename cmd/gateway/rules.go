@@ -9,8 +9,8 @@ import (
 
 type rulesCmd struct {
 	Show rulesShow `cmd:"" default:"withargs" help:"The rules of one country or all."`
-	Diff unbuilt   `cmd:"" help:"Compare two packs (not supported yet)."`
-	Test unbuilt   `cmd:"" help:"Run your own cases (not supported yet)."`
+	Diff unbuilt   `cmd:"" hidden:"" help:"Compare two packs (not supported yet)."`
+	Test unbuilt   `cmd:"" hidden:"" help:"Run your own cases (not supported yet)."`
 }
 
 type rulesShow struct {

@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -34,12 +34,18 @@ func (serveCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	p.warnOfDeadLinks()
+	v, c := build()
+	log.Info("serving", "version", v, "commit", c, "config", a.file, "state", config.Redact(p.config.State))
+	for _, w := range warnings(p.config) {
+		log.Warn(w)
+	}
 	for {
 		select {
 		case <-a.ctx.Done():
 			log.Info("draining")
-			return g.stop()
+			err := g.stop()
+			log.Info("stopped")
+			return err
 		case err := <-g.failed:
 			return errors.Join(err, g.stop())
 		case <-a.reload:
@@ -52,19 +58,9 @@ func (serveCmd) Run(a *app) error {
 				continue
 			}
 			log.Info("reloaded accounts, senders, rules and certificate")
-		}
-	}
-}
-
-// warnOfDeadLinks: mail that leaves this machine with links that nobody else can open has no working opt-out.
-func (p *parts) warnOfDeadLinks() {
-	public, err := url.Parse(p.config.PublicURL)
-	if err != nil || !config.Loopback(public.Hostname()) {
-		return
-	}
-	for _, u := range p.config.Upstreams {
-		if !u.URL.Loopback() {
-			p.log.Warn("public_url is on loopback: recipients cannot open the opt-out links", "public_url", p.config.PublicURL, "upstream", u.Name)
+			if keys := needRestart(p.config, c); len(keys) > 0 {
+				log.Warn("changed, but in effect only after a restart", "keys", strings.Join(keys, ", "))
+			}
 		}
 	}
 }
@@ -234,7 +230,7 @@ const httpConnections = 1000
 func (g *gateway) serveHTTP(name, address string, s *http.Server) (net.Addr, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, usagef("listen.%s: %w", name, err)
+		return nil, fmt.Errorf("listen.%s: %w", name, err)
 	}
 	go func() {
 		if err := s.Serve(netutil.LimitListener(ln, httpConnections)); !errors.Is(err, http.ErrServerClosed) {
@@ -285,7 +281,7 @@ func (g *gateway) startDoor(connections *atomic.Int64) error {
 func (g *gateway) listenSMTP(name, address string, serve func(net.Listener) error) (net.Addr, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, usagef("listen.%s: %w", name, err)
+		return nil, fmt.Errorf("listen.%s: %w", name, err)
 	}
 	go func() {
 		if err := serve(ln); !errors.Is(err, smtp.ErrServerClosed) {

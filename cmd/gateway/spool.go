@@ -13,9 +13,9 @@ import (
 
 type spoolCmd struct {
 	List  spoolList `cmd:"" help:"What waits, by the time of its next attempt."`
-	Show  unbuilt   `cmd:"" help:"One copy (not supported yet)."`
-	Retry unbuilt   `cmd:"" help:"Attempt now (not supported yet)."`
-	Drop  unbuilt   `cmd:"" help:"Give up one copy (not supported yet)."`
+	Show  unbuilt   `cmd:"" hidden:"" help:"One copy (not supported yet)."`
+	Retry unbuilt   `cmd:"" hidden:"" help:"Attempt now (not supported yet)."`
+	Drop  unbuilt   `cmd:"" hidden:"" help:"Give up one copy (not supported yet)."`
 }
 
 type spoolList struct{}
@@ -57,7 +57,7 @@ func spoolText(c smtp.Copy, lease time.Time) string {
 	if spool.IsBounce(c) {
 		what = "bounce"
 	}
-	return fmt.Sprintf("%s %s to <%s> by %s, accepted %s, %d attempts, %s: %s", c.ID, what, recipient(c), c.Upstream, c.Accepted.UTC().Format(time.RFC3339), c.Attempts, when, c.Last)
+	return fmt.Sprintf("%s %s to <%s> by %s, message=%s, accepted %s, attempts %d, %s: %s", c.ID, what, recipient(c), c.Upstream, c.Message.ID, c.Accepted.UTC().Format(time.RFC3339), c.Attempts, when, c.Last)
 }
 
 // startSpool starts the retry loop. It runs where the spool is off too: what waits from before is still owed.
