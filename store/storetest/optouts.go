@@ -36,7 +36,6 @@ func optOutKeys(t *testing.T, s store.State) {
 		{Scope: policy.ScopeTopic, Sender: "a", Topic: "b:c"},
 		{Scope: policy.ScopeTopic, Sender: "a:b", Topic: "c"},
 		{Scope: policy.ScopeTopic, Sender: "a", Topic: "Ä\x00\n"},
-		{Scope: policy.ScopeTopic, Sender: "a", Topic: ""},
 	}
 	for i := range all {
 		all[i].At, all[i].Via = at(time.Duration(i)), "api"
@@ -55,7 +54,10 @@ func optOutUnknown(t *testing.T, s store.State) {
 	for _, c := range []struct {
 		name, person string
 		scope        policy.Scope
-	}{{"no scope", "maria", ""}, {"unknown scope", "maria", "some"}, {"no person", "", policy.ScopeAll}} {
+	}{
+		{"no scope", "maria", ""}, {"unknown scope", "maria", "some"}, {"no person", "", policy.ScopeAll},
+		{"nobody's", "maria", policy.ScopeSender}, {"a topic of nobody's", "maria", policy.ScopeTopic},
+	} {
 		if _, err := s.AddOptOut(ctx(t), c.person, "", policy.OptOut{Scope: c.scope, At: start}); err == nil {
 			t.Errorf("%s: added", c.name)
 		}
