@@ -20,7 +20,7 @@ import (
 // the product.
 const corpus = "../../shared/corpus"
 
-// corpusSample is how many of its messages are sent; HEED_CORPUS=all sends every one.
+// corpusSample is how many of its messages are sent; HEED_CORPUS_ALL=1 sends every one.
 const corpusSample = "300"
 
 // TestCorpus sends real mail through the gateway: what comes out is the message with what is due, checked from outside.
@@ -50,7 +50,7 @@ func TestCorpus(t *testing.T) {
 
 	pairs := filepath.Join(dir, "pairs")
 	args := []string{filepath.Join(corpus, "send_corpus.py"), g.smtp[strings.LastIndexByte(g.smtp, ':')+1:], filepath.Join(dir, "sink"), pairs, "--auth", "crm:secret"}
-	if os.Getenv("HEED_CORPUS") != "all" {
+	if os.Getenv("HEED_CORPUS_ALL") == "" {
 		args = append(args, "--limit", corpusSample)
 	}
 	sent, err := exec.Command(python, args...).CombinedOutput()

@@ -162,11 +162,15 @@ func checkSender(s *Sender) Check {
 	return Check{"sender.complete", true, "the sender's name and postal address are known", duty}
 }
 
-// CheckFrom: every From: domain, normalised, must be the sender's; none at all fails.
+// CheckFrom: every From: domain, normalised, must be the sender's; none at all fails. Domains ["*"] is the operator's
+// word that any From: will do, one without a domain too.
 func CheckFrom(s *Sender, domains []string) Check {
 	const duty = "15 USC 7704(a)(1); Directive 2002/58/EC Art. 13(4)"
+	if slices.Contains(s.Domains, "*") {
+		return Check{"sender.from", true, "the sender may use any From:", duty}
+	}
 	for _, d := range domains {
-		if !s.Owns(d) {
+		if !s.owns(d) {
 			return Check{CodeSenderDomain, false, fmt.Sprintf("From: domain %s is not one of sender %s", d, s.ID), duty}
 		}
 	}
@@ -176,10 +180,10 @@ func CheckFrom(s *Sender, domains []string) Check {
 	return Check{"sender.from", true, "the From: domain belongs to the sender", duty}
 }
 
-// Owns tells whether a normalised domain is the sender's, or a subdomain of one that is.
-func (s *Sender) Owns(domain string) bool {
+// owns tells whether a normalised domain is the sender's, or a subdomain of one that is.
+func (s *Sender) owns(domain string) bool {
 	for _, own := range s.Domains {
-		if own == "*" || domain == own || strings.HasSuffix(domain, "."+own) {
+		if domain == own || strings.HasSuffix(domain, "."+own) {
 			return true
 		}
 	}

@@ -69,6 +69,7 @@ func TestDecide(t *testing.T) {
 		{"From: of another domain", func(q *Question) { q.FromDomains = []string{"acme.example", "evil.example"} }, "sender.domain"},
 		{"From: of a subdomain", func(q *Question) { q.FromDomains = []string{"news.acme.example"} }, ""},
 		{"From: of a look-alike", func(q *Question) { q.FromDomains = []string{"notacme.example"} }, "sender.domain"},
+		{"no From:, any will do", func(q *Question) { q.FromDomains = []string{}; q.Account.Sender.Domains = []string{"*"} }, ""},
 		{"no From:", func(q *Question) { q.FromDomains = []string{} }, "sender.domain"},
 		{"no consent", func(q *Question) { q.Facts.Contact.Consents = nil }, "consent.missing"},
 		{"consent none", consent(func(c *Consent) { c.Method = NoConsent }), "consent.missing"},

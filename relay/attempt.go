@@ -58,7 +58,11 @@ func (r *Relay) rewrite(t *transaction, j *job) ([]byte, error) {
 			return nil, err
 		}
 		treatment.Marketing, treatment.Unsubscribe, treatment.Notice = true, link, notice
-		treatment.ListID = rewrite.ListID(t.said.Topic, t.account.Sender.ID, t.from[0])
+		domain := "" // a From: without one is let through only where the sender may use any
+		if len(t.from) > 0 {
+			domain = t.from[0]
+		}
+		treatment.ListID = rewrite.ListID(t.said.Topic, t.account.Sender.ID, domain)
 	}
 	return t.mail.Copy(treatment)
 }

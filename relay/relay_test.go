@@ -363,6 +363,18 @@ func TestMessage(t *testing.T) {
 	}
 }
 
+// A sender that may use any From: may have one that cannot be read: the List-Id then needs another domain.
+func TestAnyFromMayBeUnreadable(t *testing.T) {
+	w := newWorld(t)
+	w.consent("a@firma.example")
+	w.Relay.book.Load().Accounts["crm"].Sender.Domains = []string{"*"}
+	for _, from := range []string{"", "From: Acme <news@\r\n", "From: undisclosed:;\r\n"} {
+		if _, reply := w.submitRaw("crm", from+"Subject: News\r\n\r\nHello\r\n", "a@firma.example"); reply.Temporary() {
+			t.Errorf("%q: %s", from, reply)
+		}
+	}
+}
+
 func TestTransactionalPassesAsItIs(t *testing.T) {
 	w := newWorld(t)
 	w.optOut("anna@firma.example", policy.OptOut{Scope: policy.ScopeAll})

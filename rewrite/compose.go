@@ -187,7 +187,7 @@ func wrap(b *strings.Builder, words []string) {
 
 // Colour and background are set together, so that dark mode turns both or neither.
 const (
-	boxStyle  = "margin:24px 0 0;padding:12px;border-top:1px solid #888888;color:#333333;background-color:#ffffff;font-family:Arial,Helvetica,sans-serif;font-size:13px;line-height:1.5;text-align:left"
+	boxStyle  = "max-width:600px;margin:24px auto 0;padding:12px;border-top:1px solid #888888;color:#333333;background-color:#ffffff;font-family:Arial,Helvetica,sans-serif;font-size:13px;line-height:1.5;text-align:left"
 	lineStyle = "margin:0 0 10px;color:#333333;font-size:13px;line-height:1.5"
 	linkStyle = "color:#0b57d0;text-decoration:underline"
 )
@@ -206,6 +206,9 @@ func renderHTML(blocks []block, link string) string {
 		}
 		for i, t := range bl.pieces {
 			if i > 0 {
+				if before := bl.pieces[i-1]; before[len(before)-1].name == "unsubscribe_url" {
+					b.WriteString(".") // behind words that are a link; a bare URL in plain text ends in no full stop
+				}
 				b.WriteString("\n")
 			}
 			for _, p := range t {

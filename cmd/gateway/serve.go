@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -34,6 +36,7 @@ func (serveCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	boundMemory(p.config)
 	v, c := build()
 	log.Info("serving", "version", v, "commit", c, "config", a.file, "state", config.Redact(p.config.State))
 	for _, w := range warnings(p.config) {
@@ -62,6 +65,14 @@ func (serveCmd) Run(a *app) error {
 				log.Warn("changed, but in effect only after a restart", "keys", strings.Join(keys, ", "))
 			}
 		}
+	}
+}
+
+// boundMemory lets the garbage collector work harder before memory grows far beyond the messages in flight, each of
+// which exists as it came, as its copy and as what checks the copy. GOMEMLIMIT goes before it.
+func boundMemory(c *config.Config) {
+	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		debug.SetMemoryLimit(3*int64(c.Limits.InFlight) + 128<<20)
 	}
 }
 
