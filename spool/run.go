@@ -101,10 +101,15 @@ func (s *Spool) claim(ctx context.Context, n int) ([]claimed, bool) {
 	until := now.Add(s.lease())
 	items, err := s.Store.SpoolClaim(ctx, holder, now, until, n)
 	if err != nil {
-		if !errors.Is(err, context.Canceled) {
+		if !errors.Is(err, context.Canceled) && !s.blind { // once, not at every poll
 			s.log().Error("the spool cannot be read", "error", err)
+			s.blind = true
 		}
 		return nil, false
+	}
+	if s.blind {
+		s.log().Info("the spool can be read again")
+		s.blind = false
 	}
 	var due []claimed
 	for _, item := range items {

@@ -73,6 +73,8 @@ type Spool struct {
 	Now      func() time.Time
 	Log      *slog.Logger
 
+	blind bool // Run could not read the store the last time
+
 	mu   sync.Mutex
 	over map[string]bool // sent, but still in the store because it failed: not to be attempted again
 }
