@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -54,7 +55,8 @@ func (g *gateway) refused() (string, int) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, "serve", "--config", g.config)
 	out, err := cmd.CombinedOutput()
-	if _, ok := err.(*exec.ExitError); err != nil && !ok {
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
 		g.t.Fatal(err)
 	}
 	return string(out), cmd.ProcessState.ExitCode()
@@ -69,7 +71,8 @@ func inConfig(t *testing.T, args ...string) (string, int) {
 	cmd.Dir = "../config"
 	cmd.Env = append(os.Environ(), "ESP_PASSWORD=esp-hunter2", "CRM_PASSWORD=crm-hunter2", "HEED_ADMIN_TOKEN=admin-hunter2", "RECIPIENTS=50", "SPOOL=false", "HOST=opt.acme.example")
 	out, err := cmd.CombinedOutput()
-	if _, ok := err.(*exec.ExitError); err != nil && !ok {
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
 	return string(out), cmd.ProcessState.ExitCode()

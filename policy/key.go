@@ -49,7 +49,7 @@ func Normalise(address string) (string, error) {
 
 // quote puts a local part that is no dot-atom into the one canonical quoted form (RFC 5321 section 4.1.2).
 func quote(local string) string {
-	if strings.IndexAny(local, " \t\r\n<>(),;:@\"[]\\") < 0 && !strings.HasPrefix(local, ".") && !strings.HasSuffix(local, ".") && !strings.Contains(local, "..") {
+	if !strings.ContainsAny(local, " \t\r\n<>(),;:@\"[]\\") && !strings.HasPrefix(local, ".") && !strings.HasSuffix(local, ".") && !strings.Contains(local, "..") {
 		return local
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(local) + `"`

@@ -55,8 +55,11 @@ func optOutUnknown(t *testing.T, s store.State) {
 		name, person string
 		scope        policy.Scope
 	}{
-		{"no scope", "maria", ""}, {"unknown scope", "maria", "some"}, {"no person", "", policy.ScopeAll},
-		{"nobody's", "maria", policy.ScopeSender}, {"a topic of nobody's", "maria", policy.ScopeTopic},
+		{"no scope", "maria", ""},
+		{"unknown scope", "maria", "some"},
+		{"no person", "", policy.ScopeAll},
+		{"nobody's", "maria", policy.ScopeSender},
+		{"a topic of nobody's", "maria", policy.ScopeTopic},
 	} {
 		if _, err := s.AddOptOut(ctx(t), c.person, "", policy.OptOut{Scope: c.scope, At: start}); err == nil {
 			t.Errorf("%s: added", c.name)
