@@ -22,7 +22,7 @@ type State interface {
 	Address(ctx context.Context, person string) (string, error)
 
 	// AddOptOut records an objection; the first of its scope, sender and topic stays. address may be "".
-	// False: it was already there.
+	// False: it was already there; if by another Ref, it loses that, so that no undo of the first lifts both.
 	AddOptOut(ctx context.Context, person, address string, o policy.OptOut) (bool, error)
 	// RemoveOptOut removes the opt-out of o's scope, sender and topic; where o.Ref is set, only if its Ref is the same
 	// and its At is not before o.At. False: there was none such.

@@ -52,7 +52,7 @@ func (s *Store) AddOptOut(ctx context.Context, person, address string, o policy.
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	index := redis.NewIntCmd(ctx, "zadd", objectors, 0, person)
-	added := script(ctx, addScript, personKey(person), optOutField(o), b, address)
+	added := script(ctx, addScript, personKey(person), optOutField(o), b, address, o.Ref)
 	if err := s.write(ctx, index, added); err != nil {
 		return false, err
 	}

@@ -127,7 +127,7 @@ func TestReplicas(t *testing.T) {
 	if _, err := store.Open(t.Context(), replica.URL(), store.Options{}); err == nil || !strings.Contains(err.Error(), "name the primary") {
 		t.Errorf("a replica was opened for writing: %v", err)
 	}
-	s := open(t, primary.URL(), store.Options{Timeout: time.Second})
+	s := open(t, primary.URL(), store.Options{Timeout: 4 * time.Second})
 	if err := object(t, s, "p"); err != nil {
 		t.Fatal(err)
 	}

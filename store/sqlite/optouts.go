@@ -32,10 +32,17 @@ func (s *Store) AddOptOut(ctx context.Context, person, address string, o policy.
 	err = s.write(ctx, len(b), func(t *tx) error {
 		n, err := t.exec("INSERT INTO optouts VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
 			person, string(o.Scope), o.Sender, o.Topic, string(b))
-		if added = n > 0; err != nil || !added {
-			return err // a repeated objection does not bring back an erased address
+		if err != nil {
+			return err
 		}
-		return name(t, person, normalised(address))
+		if added = n > 0; added {
+			return name(t, person, normalised(address)) // a repeated objection does not bring back an erased address
+		}
+		// One repeated by another reference loses its own: an undo of the first must not lift the second.
+		_, err = t.exec(`UPDATE optouts SET optout = json_remove(optout, '$.ref')
+			WHERE person = ? AND scope = ? AND sender = ? AND topic = ? AND json_extract(optout, '$.ref') <> ?`,
+			person, string(o.Scope), o.Sender, o.Topic, o.Ref)
+		return err
 	})
 	if err != nil {
 		return false, err

@@ -23,8 +23,15 @@ func optOutFirstWins(t *testing.T, s store.State) {
 	second := policy.OptOut{Scope: policy.ScopeSender, Sender: "acme", At: at(time.Hour), Via: "cli", Ref: "b"}
 	add(t, s, "maria", first, true)
 	add(t, s, "maria", first, false)
-	add(t, s, "maria", second, false)
 	want(t, "facts", facts(t, s, "maria"), policy.Facts{OptOuts: []policy.OptOut{first}})
+	add(t, s, "maria", second, false)
+	first.Ref = "" // two references object: an undo by either lifts nothing
+	want(t, "facts after another reference", facts(t, s, "maria"), policy.Facts{OptOuts: []policy.OptOut{first}})
+	for _, ref := range []string{"a", "b"} {
+		removed, err := s.RemoveOptOut(ctx(t), "maria", policy.OptOut{Scope: policy.ScopeSender, Sender: "acme", Ref: ref, At: start.Add(-time.Hour)})
+		must(t, err)
+		want(t, "removed by "+ref, removed, false)
+	}
 }
 
 func optOutKeys(t *testing.T, s store.State) {
