@@ -56,6 +56,9 @@ func (r *Rules) Decide(q Question) Decision {
 			first = false
 		}
 	}
+	for _, country := range found {
+		d.Grounds.Countries = append(d.Grounds.Countries, country.Code)
+	}
 	d.Grounds.Language = q.Facts.Contact.Language.Value
 	d.Grounds.Source = rel.Source.Value
 	if d.Party == Third {
@@ -136,7 +139,7 @@ func checkOptOut(q *Question) Check {
 		case o.Sender != sender:
 		case o.Scope == ScopeSender:
 			hit = append(hit, CodeOptOutSender)
-		case o.Topic == q.Topic || q.Topic == "": // mail without a topic may be about any
+		case strings.EqualFold(o.Topic, q.Topic) || q.Topic == "": // mail without a topic may be about any
 			hit = append(hit, CodeOptOutTopic)
 		}
 	}

@@ -59,6 +59,7 @@ func TestDecide(t *testing.T) {
 		{"opted out of the sender", optOut(OptOut{Scope: ScopeSender, Sender: "acme"}), "optout.sender"},
 		{"opted out of another sender", optOut(OptOut{Scope: ScopeSender, Sender: "beta"}), ""},
 		{"opted out of the topic", optOut(OptOut{Scope: ScopeTopic, Sender: "acme", Topic: "news"}), "optout.topic"},
+		{"opted out of the topic in another case", optOut(OptOut{Scope: ScopeTopic, Sender: "acme", Topic: "News"}), "optout.topic"},
 		{"opted out of another topic", optOut(OptOut{Scope: ScopeTopic, Sender: "acme", Topic: "events"}), ""},
 		{"opted out of a topic, mail without one", func(q *Question) {
 			q.Topic = ""
@@ -285,6 +286,20 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// A country that is only the second to be signalled asks for its own words too.
+func TestCountryNoticeOfASecondCountry(t *testing.T) {
+	rules, err := Guide(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := lawful()
+	q.Recipient = "anna@firma.cz"
+	d := rules.Decide(q)
+	if d.Action != Allow || d.Country.Code != "DE" || !slices.Contains(d.Notices, NoticeCountry) || !slices.Contains(d.Grounds.Countries, "CZ") {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestSignals(t *testing.T) {
 	tests := []struct {
 		recipient, contact, header, code, from string
@@ -348,6 +363,7 @@ func TestNormalise(t *testing.T) {
 		{"a@[192.0.2.1]", "a@[192.0.2.1]"},
 		{"x@m\xfcller.de", ""},
 		{"m\ufffdller@x.de", ""},
+		{"rene\u0301@x.fr", "ren\u00e9@x.fr"},
 		{"nobody", ""},
 		{"@x.de", ""},
 		{"a@", ""},

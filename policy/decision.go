@@ -89,6 +89,7 @@ type Grounds struct {
 	CollectedBy  string      // who collected the address, where not the sender
 	Source       string      // where the address came from
 	Language     string      // the contact's
+	Countries    []string    // every one that is signalled: each may ask for words of its own
 }
 
 // Stops tells whether the message must not be sent: it is blocked and the account does not merely observe that rule.

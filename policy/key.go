@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+	"golang.org/x/text/unicode/norm"
 )
 
 // AddressKey is the secret under which addresses become person keys. It never rotates: opt-outs hang on it.
@@ -44,7 +45,7 @@ func Normalise(address string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%q is not an e-mail address: %w", address, err)
 	}
-	return quote(strings.ToLower(local)) + "@" + domain, nil
+	return quote(norm.NFC.String(strings.ToLower(local))) + "@" + domain, nil // one person, however composed
 }
 
 // quote puts a local part that is no dot-atom into the one canonical quoted form (RFC 5321 section 4.1.2).

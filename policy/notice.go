@@ -25,10 +25,11 @@ func dueNotices(d *Decision, q *Question, countries []CountrySignal) []string {
 		due = append(due, NoticeArt14)
 	}
 	due = append(due, NoticeUnsubscribe)
-	switch consented := d.Grounds.Consent != nil; {
-	case d.Country.Code == "CZ", // Act 480/2004 s. 7(4)(a): marked as a commercial communication
-		d.Country.Code == "BG" && !consented,          // E-Commerce Act Art. 6(1): marked as unsolicited
-		d.Country.Code == "DE" && d.Grounds.SoftOptIn: // UWG s. 7(3) no. 4: the base-rate sentence
+	if slices.ContainsFunc(d.Grounds.Countries, func(code string) bool {
+		return code == "CZ" || // Act 480/2004 s. 7(4)(a): marked as a commercial communication
+			code == "BG" && d.Grounds.Consent == nil || // E-Commerce Act Art. 6(1): marked as unsolicited
+			code == "DE" && d.Grounds.SoftOptIn // UWG s. 7(3) no. 4: the base-rate sentence
+	}) {
 		due = append(due, NoticeCountry)
 	}
 	return due

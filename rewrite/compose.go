@@ -48,9 +48,9 @@ func (w *wording) blocks(in NoticeInput) []block {
 // labelFor is the country's own label where it asks for one, else the general one.
 func (w *wording) labelFor(in NoticeInput, label, country bool) string {
 	switch {
-	case country && in.Decision.Country.Code == "CZ":
+	case country && slices.Contains(in.Decision.Grounds.Countries, "CZ"):
 		return w.LabelCZ // Act 480/2004, section 7(4)(a)
-	case country && in.Decision.Country.Code == "BG" && in.Decision.Grounds.Consent == nil:
+	case country && slices.Contains(in.Decision.Grounds.Countries, "BG") && in.Decision.Grounds.Consent == nil:
 		return w.LabelBG // Electronic Commerce Act, Art. 6(1)
 	case label:
 		return w.Label

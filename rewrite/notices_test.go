@@ -86,10 +86,10 @@ func TestCompose(t *testing.T) {
 		},
 		{"identity, bare", "identity", nil, []string{"This is advertising from Acme Ltd."}, []string{"Contact", ", ."}},
 		{"label", "label", nil, []string{"Advertisement"}, nil},
-		{"Czech label", "label country", func(in *NoticeInput) { in.Decision.Country.Code = "CZ" }, []string{"Obchodní sdělení"}, []string{"Advertisement"}},
-		{"Bulgarian label", "country", func(in *NoticeInput) { in.Decision.Country.Code = "BG" }, []string{"Unsolicited commercial communication"}, nil},
+		{"Czech label", "label country", func(in *NoticeInput) { in.Decision.Grounds.Countries = []string{"DE", "CZ"} }, []string{"Obchodní sdělení"}, []string{"Advertisement"}},
+		{"Bulgarian label", "country", func(in *NoticeInput) { in.Decision.Grounds.Countries = []string{"BG"} }, []string{"Unsolicited commercial communication"}, nil},
 		{"Bulgaria with consent", "label country", func(in *NoticeInput) {
-			in.Decision.Country.Code = "BG"
+			in.Decision.Grounds.Countries = []string{"BG"}
 			in.Decision.Grounds.Consent = &policy.Consent{}
 		}, []string{"Advertisement"}, []string{"Unsolicited"}},
 		{"consent, date and place", "reason", func(in *NoticeInput) {
