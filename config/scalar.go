@@ -294,11 +294,11 @@ func checkHash(p *string) wrong {
 		cost[i], _ = strconv.ParseInt(m[i+1], 10, 64)
 	}
 	memory, passes, lanes := cost[0], cost[1], cost[2]
-	if passes < 1 || lanes < 1 || lanes > 255 || memory < 8*lanes {
+	if passes < 1 || lanes < 1 || lanes > 16 || memory < 8*lanes {
 		return form
 	}
-	if memory > 1<<20 || passes > 64 {
-		return wrong{"costs too much for each login", "use m of at most 1048576 (1 GiB) and t of at most 64"}
+	if memory > 256<<10 || passes > 16 { // the bounds of package smtp
+		return wrong{"costs too much for each login", "use m of at most 262144 (256 MiB) and t of at most 16"}
 	}
 	return wrong{}
 }
