@@ -100,9 +100,9 @@ func TestCannotStart(t *testing.T) {
 		code     int
 		say      []string
 	}{
-		{"smtp port taken", []setting{{"SMTP", taken.Addr().String()}}, 2, []string{"listen.smtp", taken.Addr().String()}},
-		{"http port taken", []setting{{"HTTP", taken.Addr().String()}}, 2, []string{"listen.http", taken.Addr().String()}},
-		{"admin port taken", []setting{{"ADMIN", taken.Addr().String()}}, 2, []string{"listen.admin", taken.Addr().String()}},
+		{"smtp port taken", []setting{{"SMTP", taken.Addr().String()}}, 1, []string{"listen.smtp", taken.Addr().String()}},
+		{"http port taken", []setting{{"HTTP", taken.Addr().String()}}, 1, []string{"listen.http", taken.Addr().String()}},
+		{"admin port taken", []setting{{"ADMIN", taken.Addr().String()}}, 1, []string{"listen.admin", taken.Addr().String()}},
 		{"key file that is none", []setting{{"KEYS", file("garbage.json", "{")}}, 2, []string{"key file", "garbage.json"}},
 		{"empty key file", []setting{{"KEYS", file("empty.json", "")}}, 2, []string{"key file", "empty.json"}},
 		{"state that is no database", []setting{{"STATE", "sqlite:" + file("text.db", strings.Repeat("text ", 2000))}}, -1, []string{"text.db"}},

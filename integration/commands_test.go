@@ -262,7 +262,7 @@ func TestJournalCommand(t *testing.T) {
 				}
 			})
 		}
-		if out, code := g.run("journal", "--recipient", "nobody@nowhere.example"); code != 1 || strings.TrimSpace(out) != "" {
+		if out, code := g.run("journal", "--recipient", "nobody@nowhere.example"); code != 1 || strings.TrimSpace(out) != "gateway: no entries" {
 			t.Errorf("nobody: exit %d\n%s", code, out)
 		}
 		if out, code := g.run("journal", "--since", "yesterday-ish"); code != 2 {
@@ -285,7 +285,7 @@ func TestSpoolCommand(t *testing.T) {
 		if m == nil {
 			t.Fatalf("reply %q", dot)
 		}
-		wantAll(t, g.must("spool", "list"), m[1]+" crm to <"+to+"> by esp, accepted ")
+		wantAll(t, g.must("spool", "list"), m[1]+" crm to <"+to+"> by esp, message=", ", accepted ")
 		listed := decode[struct {
 			Spool []struct{ ID, Account, Recipient, Upstream string }
 		}](t, g.must("spool", "list", "--json")).Spool

@@ -173,7 +173,7 @@ func (s *Spool) carryOutIn(ctx context.Context, holder string, v verdict) error 
 func (s *Spool) try(ctx context.Context, c smtp.Copy) (o smtp.Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log().Error("panic", "copy", c.ID, "panic", p, "stack", string(debug.Stack()))
+			s.log().Error("panic", "copy", c.ID, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			o = smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault}
 		}
 	}()

@@ -67,7 +67,9 @@ func (c *checkCmd) message(a *app, p *parts, q policy.Inquiry) error {
 	if err != nil {
 		return badInput(err)
 	}
-	if c.Rewritten != "" && preview.Rewritten != nil {
+	if c.Rewritten != "" && preview.Rewritten == nil {
+		fmt.Fprintf(a.err, "gateway: %s is not written: the message would be blocked\n", c.Rewritten)
+	} else if c.Rewritten != "" {
 		if err := os.WriteFile(c.Rewritten, preview.Rewritten, 0o600); err != nil {
 			return err
 		}

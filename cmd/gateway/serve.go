@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -213,8 +214,26 @@ func (g *gateway) startPublic() error {
 	if err != nil {
 		return err
 	}
-	g.http, err = g.serveHTTP("http", g.config.Listen.HTTP, unsubscribe.NewServer(g.metrics.Requests("http", handler), g.log))
+	public := g.metrics.Requests("http", underPath(g.config.PublicURL, handler))
+	g.http, err = g.serveHTTP("http", g.config.Listen.HTTP, unsubscribe.NewServer(public, g.log))
 	return err
+}
+
+// underPath serves the links of a public_url with a path, whether the proxy in front strips the path or not.
+func underPath(publicURL string, next http.Handler) http.Handler {
+	u, err := url.Parse(publicURL)
+	if err != nil || strings.Trim(u.Path, "/") == "" {
+		return next
+	}
+	path := strings.TrimRight(u.Path, "/")
+	stripped := http.StripPrefix(path, next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, path+"/") {
+			stripped.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (g *gateway) startAdmin(registry *prometheus.Registry) error {

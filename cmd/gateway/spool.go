@@ -44,13 +44,13 @@ func recipient(c smtp.Copy) string {
 func spoolRow(c smtp.Copy, lease time.Time) map[string]any {
 	return map[string]any{
 		"id": c.ID, "message": c.Message.ID, "account": c.Message.Account, "from": c.Message.From, "recipient": recipient(c), "upstream": c.Upstream,
-		"accepted": c.Accepted, "due": c.Due, "attempts": c.Attempts, "last": c.Last, "in_progress": !lease.IsZero(), "bounce": spool.IsBounce(c),
+		"accepted": c.Accepted, "due": c.Due, "attempts": c.Attempts, "last": c.Last, "in_progress": lease.After(time.Now()), "bounce": spool.IsBounce(c),
 	}
 }
 
 func spoolText(c smtp.Copy, lease time.Time) string {
 	when := "next attempt " + c.Due.UTC().Format(time.RFC3339)
-	if !lease.IsZero() {
+	if lease.After(time.Now()) {
 		when = "being attempted"
 	}
 	what := c.Message.Account
