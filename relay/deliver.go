@@ -116,7 +116,9 @@ func (r *Relay) deliverAll(ctx context.Context, t *transaction, lawful []*job) s
 	if reply.Positive() && len(failed) > 0 {
 		if err := r.Spool.Bounce(ctx, t.m, failed); err != nil {
 			// The others were accepted: failing them now would send them twice. The journal has the failures.
+			// What failed at the upstream stays kept: the spool will try it again, and report it.
 			r.Log.Error("bounce not kept", "message", t.m.ID, "recipients", len(failed), "error", err)
+			return reply
 		}
 	}
 	for i, j := range lawful { // only now: a crash before this line leaves them to be tried again, not forgotten

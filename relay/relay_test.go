@@ -36,6 +36,7 @@ type world struct {
 	settled    map[string]smtp.Outcome
 	dropped    []string
 	bounced    []smtp.Failure
+	bounceErr  error
 	now        time.Time
 }
 
@@ -174,8 +175,10 @@ func (w *world) Done(_ context.Context, id string) error {
 func (w *world) Bounce(_ context.Context, _ smtp.Message, failed []smtp.Failure) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.bounced = append(w.bounced, failed...)
-	return nil
+	if w.bounceErr == nil {
+		w.bounced = append(w.bounced, failed...)
+	}
+	return w.bounceErr
 }
 
 func (w *world) Decided(string, string, string)    {}
@@ -456,6 +459,26 @@ func TestSeveralRecipients(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whoever was promised a report gets one: a copy that failed stays kept where its report could not be made durable.
+func TestFailedCopyStaysWithoutItsBounce(t *testing.T) {
+	w := newWorld(t)
+	w.bounceErr = errors.New("disk full")
+	w.consent("a@firma.example")
+	w.consent("b@firma.example")
+	w.answer = func(m smtp.Message) (smtp.Reply, error) {
+		if m.To[0].Address == "b@firma.example" {
+			return smtp.Reply{Code: 550, Text: "no such user"}, nil
+		}
+		return accepted, nil
+	}
+	if _, reply := w.submit("crm", "", "a@firma.example", "b@firma.example"); !reply.Positive() {
+		t.Fatal(reply)
+	}
+	if len(w.dropped) != 0 || len(w.settled) != 1 {
+		t.Errorf("dropped %v, settled %v", w.dropped, w.settled)
 	}
 }
 
