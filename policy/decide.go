@@ -38,7 +38,9 @@ func (r *Rules) Decide(q Question) Decision {
 			v := r.judge(&q, country, party, d.AddressKind, rel)
 			failed := d.Code == "" && v.failed()
 			for _, c := range v.checks {
-				d.add(c)
+				if !slices.Contains(d.Checks, c) { // both parties' rows may ask the same
+					d.add(c)
+				}
 			}
 			// The answer shows the first judgement, or the one that names the block, or the strictest that allows.
 			other := v
