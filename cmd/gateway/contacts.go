@@ -138,15 +138,11 @@ type contactsShow struct {
 }
 
 func (c *contactsShow) Run(a *app) error {
-	p, err := a.open(a.quiet())
+	p, key, address, err := a.openFor(c.Address)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	key, address, err := p.person(c.Address)
-	if err != nil {
-		return err
-	}
 	all, err := p.state.Facts(a.ctx, []string{key})
 	if err != nil {
 		return err
@@ -217,15 +213,11 @@ type contactsErase struct {
 }
 
 func (c *contactsErase) Run(a *app) error {
-	p, err := a.open(a.quiet())
+	p, key, address, err := a.openFor(c.Address)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	key, address, err := p.person(c.Address)
-	if err != nil {
-		return err
-	}
 	known, err := p.state.Erase(a.ctx, key)
 	if err != nil {
 		return err

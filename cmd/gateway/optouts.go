@@ -76,16 +76,12 @@ type optoutsAdd struct {
 }
 
 func (c *optoutsAdd) Run(a *app) error {
-	p, err := a.open(a.quiet())
+	p, key, address, err := a.openFor(c.Address)
 	if err != nil {
 		return err
 	}
 	defer p.close()
 	o, err := c.optOut(p, "cli")
-	if err != nil {
-		return err
-	}
-	key, address, err := p.person(c.Address)
 	if err != nil {
 		return err
 	}
@@ -121,15 +117,11 @@ func (c *optoutsRemove) Run(a *app) error {
 	if strings.TrimSpace(c.Reason) == "" {
 		return usagef("--reason: say why the opt-out is removed; it is journaled")
 	}
-	p, err := a.open(a.quiet())
+	p, key, address, err := a.openFor(c.Address)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	key, address, err := p.person(c.Address)
-	if err != nil {
-		return err
-	}
 	facts, err := p.state.Facts(a.ctx, []string{key})
 	if err != nil {
 		return err
@@ -172,15 +164,11 @@ type optoutsCheck struct {
 }
 
 func (c *optoutsCheck) Run(a *app) error {
-	p, err := a.open(a.quiet())
+	p, key, address, err := a.openFor(c.Address)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	key, address, err := p.person(c.Address)
-	if err != nil {
-		return err
-	}
 	facts, err := p.state.Facts(a.ctx, []string{key})
 	if err != nil {
 		return err

@@ -173,6 +173,18 @@ func (p *parts) person(address string) (key, normalised string, err error) {
 	return p.keys.AddressKey().Person(normalised), normalised, nil
 }
 
+// openFor opens the parts for a command about one address.
+func (a *app) openFor(email string) (p *parts, person, address string, err error) {
+	if p, err = a.open(a.quiet()); err != nil {
+		return nil, "", "", err
+	}
+	if person, address, err = p.person(email); err != nil {
+		p.close()
+		return nil, "", "", err
+	}
+	return p, person, address, nil
+}
+
 func (p *parts) close() {
 	if err := p.state.Close(); err != nil {
 		p.log.Error("state not closed", "error", err)
