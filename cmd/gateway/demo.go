@@ -126,6 +126,9 @@ func (n narrator) Record(ctx context.Context, entries []policy.Entry) error {
 	err := n.State.Record(ctx, entries)
 	for _, e := range entries {
 		if n.on.Load() && err == nil {
+			if e.Recipient == "" { // who opts out by a link is known by key alone
+				e.Recipient, _ = n.Address(ctx, e.Person)
+			}
 			fmt.Fprintln(n.out, entryText(e))
 		}
 	}
