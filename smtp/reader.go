@@ -199,4 +199,9 @@ func (p pace) deadline(now time.Time, got int64) time.Time {
 	return budget
 }
 
-func (b *body) deadline(now time.Time) time.Time { return b.pace.deadline(now, b.size) }
+// deadline leaves out the time that the client waited for our memory.
+func (b *body) deadline(now time.Time) time.Time {
+	p := b.pace
+	p.start = p.start.Add(b.waited)
+	return p.deadline(now, b.size)
+}

@@ -11,7 +11,7 @@ import (
 )
 
 func newTestBody(limit int64, dots bool) *body {
-	return &body{dots: dots, intake: intake{budget: newBudget(1 << 30), ctx: context.Background(), limit: limit}}
+	return &body{dots: dots, intake: intake{budget: newBudget(1 << 30), ctx: context.Background(), wait: time.Minute, limit: limit}}
 }
 
 // TestDataInAnyPieces: what is taken does not depend on how the network cut it.
@@ -65,7 +65,7 @@ func TestRefusedDataIsReadToItsEnd(t *testing.T) {
 	} {
 		b := newTestBody(100_000, true)
 		_, used, end, err := feed(b, []byte(c.in+".\r\nNOOP\r\n"), 1000)
-		if err != nil || !end || used != len(c.in)+3 || b.refusal.Code != c.want.Code || b.buf != nil || b.budget.used.Load() != 0 {
+		if err != nil || !end || used != len(c.in)+3 || b.refusal.Code != c.want.Code || b.buf != nil || b.budget.inUse() != 0 {
 			t.Errorf("%s: %v after %d of %d, %v, %v", name, end, used, len(c.in), err, b.refusal)
 		}
 	}
@@ -123,7 +123,7 @@ func FuzzData(f *testing.F) {
 			t.Errorf("%q gives %q", in, d1)
 		}
 		one.release()
-		if n := one.budget.used.Load(); n != 0 {
+		if n := one.budget.inUse(); n != 0 {
 			t.Errorf("%d bytes are still held", n)
 		}
 	})

@@ -195,7 +195,7 @@ func (s *Server) closeEmpty() {
 // InFlight is the bytes of message data held now.
 func (s *Server) InFlight() int64 {
 	s.once.Do(s.setUp)
-	return s.budget.used.Load()
+	return s.budget.inUse()
 }
 
 // Shutdown closes the listeners, answers 421 to clients outside a transaction and lets the others finish theirs.

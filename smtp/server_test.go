@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	netsmtp "net/smtp"
@@ -231,6 +232,42 @@ func TestHalfReadMessagesDoNotDeadlock(t *testing.T) {
 		})
 	}
 	all.Wait()
+	if n := d.server.InFlight(); n != 0 {
+		t.Errorf("%d bytes are still held", n)
+	}
+}
+
+// Messages that grow at once must not sit on memory that they deny each other: some give up at once, and the others
+// go on, long before any deadline.
+func TestMessagesThatGrowTogetherAreAllAnswered(t *testing.T) {
+	d := openDoor(t, withLimits(Limits{Message: 4 << 20, InFlight: 16 << 20}))
+	first := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 1022)+"\r\n", 400)
+	rest := strings.Repeat(strings.Repeat("x", 1022)+"\r\n", 2600)
+	clients := make([]*rawClient, 24)
+	for i := range clients {
+		clients[i] = d.dial(t)
+		clients[i].play(envelope)
+		clients[i].send(fmt.Sprintf("BDAT %d\r\n%s", len(first), first))
+		clients[i].play("S 250 *")
+	}
+	var all sync.WaitGroup
+	var taken atomic.Int64
+	for _, c := range clients {
+		all.Go(func() {
+			fmt.Fprintf(c.Conn, "BDAT %d LAST\r\n%s", len(rest), rest)
+			l, err := c.in.ReadString('\n')
+			if err != nil || !strings.HasPrefix(l, "250 ") && !strings.HasPrefix(l, "451 4.3.0 ") {
+				t.Errorf("%q, %v", l, err)
+			}
+			if strings.HasPrefix(l, "250 ") {
+				taken.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := taken.Load(); n == 0 {
+		t.Error("none was taken")
+	}
 	if n := d.server.InFlight(); n != 0 {
 		t.Errorf("%d bytes are still held", n)
 	}
