@@ -91,21 +91,35 @@ func (c *chooser) visit(p *part, main bool) bool {
 		return false
 	case "multipart/alternative":
 		got := false
+		switch last := p.children[len(p.children)-1]; last.typ { // the one that is shown where it is understood
+		case "text/enriched", "text/richtext", "application/xhtml+xml":
+			return c.block("its last alternative of type " + last.typ + " cannot carry the notice")
+		}
 		for _, child := range p.children {
 			got = c.visit(child, true) || got
 		}
 		return got
 	case "multipart/related":
-		return c.visit(c.start(p), true)
+		start, first := c.start(p), p.children[0]
+		if start != first && (first.multipart() || strings.HasPrefix(first.typ, "text/")) {
+			return c.block("its start is not its first part, and readers disagree which of the two they show") // RFC 2387 section 3.2
+		}
+		return c.visit(start, true)
 	case "multipart/report":
 		return c.visit(p.children[0], true) // the part for people (RFC 6522 section 3)
 	}
 	for _, child := range p.children { // mixed, and what is unknown is read as mixed (RFC 2046 section 5.1.3)
-		if c.visit(child, true) {
+		if !c.file(child) && c.visit(child, true) {
 			return true
 		}
 	}
-	return false
+	return c.file(p.children[0]) && c.visit(p.children[0], true) // QUIRK: tools that name the body
+}
+
+// file tells whether p has a file name: many readers list such a text as an attachment and do not show it.
+func (c *chooser) file(p *part) bool {
+	_, named := p.disposition(c.raw)
+	return named && !p.multipart()
 }
 
 func (c *chooser) block(why string) bool {
@@ -205,9 +219,33 @@ func (m *Mail) body(p *part) *body {
 
 var pgp = [][]byte{[]byte("-----BEGIN PGP MESSAGE-----"), []byte("-----BEGIN PGP SIGNED MESSAGE-----")}
 
+// encodings refuses a body that readers decode differently.
+func (m *Mail) encodings(b *body) error {
+	for _, f := range b.part.fields {
+		if f.is("Content-Transfer-Encoding") {
+			if cte, _ := transferOf(f.value(m.raw)); cte != b.cte {
+				return refuse("two Content-Transfer-Encoding fields that differ")
+			}
+		}
+	}
+	charset := b.part.param("charset")
+	for _, q := range b.part.params {
+		switch {
+		case q.name == "charset" && !strings.EqualFold(q.value, charset):
+			return refuse("two charsets in one Content-Type")
+		case strings.HasPrefix(q.name, "charset*") && q.name != "charset*":
+			return refuse("a charset in pieces (RFC 2231)")
+		}
+	}
+	return nil
+}
+
 // open decodes a body and finds the place in it.
 func (m *Mail) open(p *part) (*body, error) {
 	b := m.body(p)
+	if err := m.encodings(b); err != nil {
+		return nil, err
+	}
 	var ok bool
 	if b.decoded, ok = b.cte.decode(b.raw); !ok {
 		f := p.field("Content-Transfer-Encoding")
@@ -219,6 +257,9 @@ func (m *Mail) open(p *part) (*body, error) {
 	}
 	if b.cs.width() == 2 && b.cte == identity {
 		return nil, refuse("a UTF-16 body without transfer encoding")
+	}
+	if b.html && b.cs.width() == 1 && (bytes.HasPrefix(b.decoded, []byte{0xff, 0xfe}) || bytes.HasPrefix(b.decoded, []byte{0xfe, 0xff})) {
+		return nil, refuse("a byte order mark of UTF-16 in the charset %q", b.cs.label) // browsers believe the mark
 	}
 	view := b.cs.view(b.decoded)
 	for _, begin := range pgp {

@@ -87,6 +87,15 @@ func TestRefusals(t *testing.T) {
 		{"image only", plain + "Content-Type: image/gif\r\n\r\nx\r\n", "no text or HTML body"},
 		{"attachment only", plain + "Content-Disposition: attachment\r\n\r\nx\r\n", "no text or HTML body"},
 		{"multipart without boundary", plain + "Content-Type: multipart/mixed\r\n\r\nx\r\n", "no text or HTML body"},
+		{"boundary that ends in a blank", plain + "Content-Type: multipart/mixed; boundary=\"b \"\r\n\r\n--b \r\n\r\nx\r\n--b --\r\n", "ends in a blank"},
+		{"text file behind an image", plain + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: image/png\r\n\r\nx\r\n--b\r\nContent-Type: text/plain; name=notes.txt\r\n\r\nnotes\r\n--b--\r\n", "no text or HTML body"},
+		{"two transfer encodings", plain + "Content-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\n\r\nSGVsbG8=\r\n", "two Content-Transfer-Encoding"},
+		{"two charsets", plain + "Content-Type: text/plain; charset=us-ascii; charset=utf-16\r\n\r\nx\r\n", "two charsets"},
+		{"charset in pieces", plain + "Content-Type: text/plain; charset*0=utf; charset*1=-16\r\nContent-Transfer-Encoding: base64\r\n\r\nSGVsbG8=\r\n", "in pieces"},
+		{"utf-16 under another label", plain + "Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n//48AHAAPgA=\r\n", "byte order mark"},
+		{"inner boundary is the outer one", plain + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>x\r\n--b--\r\n--b--\r\n", "boundary of the one around it"},
+		{"start that is not the first text", plain + "Content-Type: multipart/related; boundary=b; start=\"<p>\"\r\n\r\n--b\r\n\r\nx\r\n--b\r\nContent-ID: <p>\r\nContent-Type: text/html\r\n\r\n<p>x\r\n--b--\r\n", "readers disagree"},
+		{"alternative that some readers show", plain + "Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\nContent-Type: text/enriched\r\n\r\n<bold>x\r\n--b--\r\n", "text/enriched"},
 		{"amp alternative", plain + "Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\nContent-Type: text/x-amp-html\r\n\r\n<html amp4email>\r\n--b--\r\n", "AMP"},
 		{"mailgun container", plain + "Content-Type: multipart/mailgun-variables; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nx\r\n--b--\r\n", "mailgun"},
 		{"two boundaries", plain + "Content-Type: multipart/mixed; boundary=a; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", "two boundaries"},
@@ -117,6 +126,36 @@ func TestRefusals(t *testing.T) {
 			var r *Refusal
 			if !errors.As(err, &r) || !strings.Contains(r.Why, tt.why) || out != nil {
 				t.Errorf("got %v, want a refusal that says %q", err, tt.why)
+			}
+		})
+	}
+}
+
+// The notice stands in what readers show, and a file that is sent inline stays as it is.
+func TestWhereTheNoticeGoes(t *testing.T) {
+	const text, file, page = "Content-Type: text/plain\r\n\r\nhello", "Content-Type: text/plain; name=notes.txt\r\nContent-Disposition: inline; filename=notes.txt\r\n\r\nnotes", "Content-ID: <p>\r\nContent-Type: text/html\r\n\r\n<p>page"
+	for _, tt := range []struct {
+		name, typ string
+		parts     []string
+		want      []bool // the notice is in that part
+	}{
+		{"file first", "mixed", []string{file, text}, []bool{false, true}},
+		{"file last", "mixed", []string{text, file}, []bool{true, false}},
+		{"the only text has a name", "mixed", []string{file}, []bool{true}},
+		{"a name in an alternative", "alternative", []string{file, page}, []bool{true, true}},
+		{"start behind an image", `related; start="<p>"`, []string{"Content-Type: image/png\r\n\r\nx", page}, []bool{false, true}},
+		{"start that is the first", `related; start="<p>"`, []string{page, text}, []bool{true, false}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			raw := plain + "Content-Type: multipart/" + tt.typ + "; boundary=b\r\n\r\n--b\r\n" + strings.Join(tt.parts, "\r\n--b\r\n") + "\r\n--b--\r\n"
+			out, err := rewriteOnce([]byte(raw), short(t, ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, part := range strings.Split(string(out), "\r\n--b")[1 : len(tt.parts)+1] {
+				if got := strings.Contains(part, "advertising from Acme"); got != tt.want[i] {
+					t.Errorf("part %d: notice %v, want %v: %q", i, got, tt.want[i], part)
+				}
 			}
 		})
 	}

@@ -77,16 +77,18 @@ func (c *control) inspect(value string) string {
 	if c.any {
 		return "names a recipient"
 	}
-	for _, v := range []string{value, decodeWords(value)} {
+	readable := false
+	for _, v := range []string{value, decodeWords(value)} { // an ESP may read it either way
 		path, err := namesAny(strings.ReplaceAll(v, "\t", " "), c.paths)
 		if path != "" {
 			return fmt.Sprintf("names recipients in %q", path)
 		}
-		if err == nil {
-			return ""
-		}
+		readable = readable || err == nil
 	}
-	return "is not readable as JSON, so that nobody can tell whom it names"
+	if !readable {
+		return "is not readable as JSON, so that nobody can tell whom it names"
+	}
+	return ""
 }
 
 // namesAny looks for the paths in a JSON object, in any case and also in a key given twice, which a decoder that
@@ -113,7 +115,7 @@ func scanObject(d *json.Decoder, prefix string, paths []string, depth int) (foun
 		if err != nil {
 			return "", err
 		}
-		path := prefix + strings.ToLower(strings.TrimSpace(fmt.Sprint(key)))
+		path := prefix + strings.ToLower(strings.Join(strings.Fields(fmt.Sprint(key)), "")) // folded in its middle, too
 		for _, p := range paths {
 			if p == path {
 				found = path

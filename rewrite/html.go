@@ -21,7 +21,7 @@ type place struct {
 var rawText = names("script style title textarea xmp iframe noembed noframes plaintext")
 
 var (
-	hiding   = names("script style title textarea xmp iframe noembed noframes plaintext head template select datalist svg math")
+	hiding   = names("script style title textarea xmp iframe noembed noframes plaintext head template select datalist svg math audio video canvas object dialog details progress meter")
 	void     = names("area base br col embed hr img input link meta param source track wbr")
 	inHead   = names("base basefont bgsound link meta title style script noscript template head html")
 	breakout = names("b big blockquote body br center code dd div dl dt em embed h1 h2 h3 h4 h5 h6 head hr i img li listing menu meta nobr ol p pre ruby s small span strong strike sub sup table tt u ul var")
@@ -141,10 +141,11 @@ type style struct{ hides bool }
 func (s *style) read(css string) {
 	for d := range strings.SplitSeq(strings.ToLower(css), ";") {
 		k, v, _ := strings.Cut(d, ":")
-		v = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "!important"))
+		v, _, _ = strings.Cut(v, "!") // !important, with blanks anywhere
+		v = strings.TrimSpace(v)
 		switch k = strings.TrimSpace(k); {
 		case k == "display" && strings.HasPrefix(v, "none"),
-			k == "visibility" && strings.HasPrefix(v, "hidden"),
+			k == "visibility" && (strings.HasPrefix(v, "hidden") || strings.HasPrefix(v, "collapse")),
 			k == "mso-hide" && strings.HasPrefix(v, "all"),
 			k == "opacity" && none(v), k == "max-height" && none(v):
 			s.hides = true

@@ -99,6 +99,8 @@ func TestFindings(t *testing.T) {
 		{"smtpapi bcc filter", `X-SMTPAPI: {"filters":{"bcc":{"settings":{"email":"a@b.example"}}}}`, `"filters.bcc"`},
 		{"smtpapi encoded", "X-SMTPAPI: =?utf-8?B?eyJ0byI6WyJhQGIuZXhhbXBsZSJdfQ==?=", `"to"`},
 		{"smtpapi encoded, harmless", "X-SMTPAPI: =?utf-8?B?eyJjYXRlZ29yeSI6ImEifQ==?=", ""},
+		{"smtpapi key encoded", `X-SMTPAPI: {"=?utf-8?Q?to?=":["a@b.example"]}`, `"to"`},
+		{"smtpapi key folded in its middle", "X-SMTPAPI: {\"t\r\n o\":[\"a@b.example\"]}", `"to"`},
 		{"smtpapi not json", `X-SMTPAPI: {'to':['a@b.example']}`, "not readable"},
 		{"smtpapi cut", `X-SMTPAPI: {"category":"a"`, "not readable"},
 		{"smtpapi two objects", `X-SMTPAPI: {} {"to":["a@b.example"]}`, "not readable"},

@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -66,7 +67,8 @@ type walker struct {
 	b     []byte
 	lines []int
 	parts int
-	work  int // candidates looked at, over all levels
+	work  int      // candidates looked at, over all levels
+	outer []string // boundaries of the multiparts that are being read
 }
 
 const maxWork = 10_000_000
@@ -131,11 +133,14 @@ func (w *walker) agree(p *part, first *field) error {
 			return refuse("a boundary is folded in its middle")
 		}
 	}
+	boundary := p.param("boundary")
 	for _, q := range p.params {
-		if q.name == "boundary" && q.value != p.param("boundary") {
+		switch {
+		case q.name == "boundary" && q.value != boundary:
 			return refuse("two boundaries in one Content-Type")
-		}
-		if strings.HasPrefix(q.name, "boundary*") {
+		case q.name == "boundary" && strings.TrimRight(q.value, " \t") != q.value: // RFC 2046 section 5.1.1
+			return refuse("a boundary ends in a blank")
+		case strings.HasPrefix(q.name, "boundary*"):
 			return refuse("a boundary in RFC 2231 encoding")
 		}
 	}
@@ -151,6 +156,11 @@ func (w *walker) children(p *part, lines []int, depth int) error {
 	if w.work += len(lines) + 1; w.work > maxWork {
 		return refuse("MIME parts are nested too deep for their number")
 	}
+	if slices.Contains(w.outer, boundary) { // readers disagree whose delimiters they are
+		return refuse("a multipart has the boundary of the one around it")
+	}
+	w.outer = append(w.outer, boundary)
+	defer func() { w.outer = w.outer[:len(w.outer)-1] }()
 	type mark struct{ at, end, line int }
 	var marks []mark
 	closed := false
