@@ -89,6 +89,8 @@ func TestRefusals(t *testing.T) {
 		{"multipart without boundary", plain + "Content-Type: multipart/mixed\r\n\r\nx\r\n", "no text or HTML body"},
 		{"boundary that ends in a blank", plain + "Content-Type: multipart/mixed; boundary=\"b \"\r\n\r\n--b \r\n\r\nx\r\n--b --\r\n", "ends in a blank"},
 		{"text file behind an image", plain + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: image/png\r\n\r\nx\r\n--b\r\nContent-Type: text/plain; name=notes.txt\r\n\r\nnotes\r\n--b--\r\n", "no text or HTML body"},
+		{"Bcc with a vertical tab", plain + "Bcc\v: a@b.example\r\n\r\nx\r\n", "the field Bcc is malformed"},
+		{"Bcc with a no-break space", plain + "Bcc\xa0: a@b.example\r\n\r\nx\r\n", "the field Bcc is malformed"},
 		{"two transfer encodings", plain + "Content-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\n\r\nSGVsbG8=\r\n", "two Content-Transfer-Encoding"},
 		{"two charsets", plain + "Content-Type: text/plain; charset=us-ascii; charset=utf-16\r\n\r\nx\r\n", "two charsets"},
 		{"charset in pieces", plain + "Content-Type: text/plain; charset*0=utf; charset*1=-16\r\nContent-Transfer-Encoding: base64\r\n\r\nSGVsbG8=\r\n", "in pieces"},

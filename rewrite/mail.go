@@ -120,9 +120,11 @@ func (h header) ambiguous(b []byte) error {
 		if len(line) == 0 {
 			return nil
 		}
-		if colon := fieldColon(line); colon > 0 {
-			if name := strings.TrimRight(string(line[:colon]), " \t"); matters(name) {
-				return refuse("the field %s stands after a line that is not a header field", name)
+		if colon := bytes.IndexByte(line, ':'); colon > 0 {
+			// Lenient readers take off what is no letter too: "Bcc\v: a@b" must not reach them.
+			notName := func(r rune) bool { return r <= ' ' || r >= 0x7f }
+			if name := strings.TrimFunc(string(line[:colon]), notName); matters(name) {
+				return refuse("the field %s is malformed, or stands after a line that is not a header field", name)
 			}
 		}
 		at = end
