@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -49,7 +50,7 @@ func (c *Consent) defect(q *Question, all []Consent, need Method) string {
 		if o.Sender != c.Sender {
 			continue
 		}
-		touches := len(o.Topics) == 0 || q.Topic == "" || slices.Contains(o.Topics, q.Topic)
+		touches := len(o.Topics) == 0 || q.Topic == "" || slices.ContainsFunc(o.Topics, func(t string) bool { return strings.EqualFold(t, q.Topic) })
 		if !o.WithdrawnAt.IsZero() && touches && !o.WithdrawnAt.After(q.At) && !lastMoment(o.WithdrawnAt).Before(c.At) {
 			return CodeWithdrawn
 		}

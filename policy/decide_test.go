@@ -93,6 +93,9 @@ func TestDecide(t *testing.T) {
 		{"withdrawal recorded apart", func(q *Question) {
 			q.Facts.Contact.Consents = append(q.Facts.Contact.Consents, Consent{Sender: "acme", Method: NoConsent, WithdrawnAt: day("2026-05-20")})
 		}, "consent.withdrawn"},
+		{"withdrawn for the topic in another case", func(q *Question) {
+			q.Facts.Contact.Consents = append(q.Facts.Contact.Consents, Consent{Sender: "acme", Method: NoConsent, Topics: []string{"NEWS"}, WithdrawnAt: day("2026-05-20")})
+		}, "consent.withdrawn"},
 		{"withdrawn, then given again", func(q *Question) {
 			q.Facts.Contact.Consents = []Consent{{Sender: "acme", Method: Double, At: day("2026-01-01"), WithdrawnAt: day("2026-02-01")}, {Sender: "acme", Method: Double, At: day("2026-03-01")}}
 		}, ""},
