@@ -120,11 +120,13 @@ func (c *Config) checkUpstreams(r *report) {
 		case r.bad(key) || r.bad("upstreams"):
 		case len(a.Upstream) == 0:
 			r.add(key, "is missing", oneOf(names))
-		case len(a.Upstream) > 1:
-			r.add(key, "names more than one upstream, which is not supported yet", "name one")
 		}
 		for j, name := range a.Upstream {
-			refer(r, fmt.Sprintf("%s[%d]", key, j), name, "upstream", names)
+			at := fmt.Sprintf("%s[%d]", key, j)
+			refer(r, at, name, "upstream", names)
+			if !r.bad(at) && slices.Contains(a.Upstream[:j], name) {
+				r.add(at, "stands there before", "name each upstream once")
+			}
 		}
 	}
 }

@@ -36,6 +36,7 @@ type Entry struct {
 	Action    string    `json:"action,omitempty"`    // allow | block
 	Code      string    `json:"code,omitempty"`      // why blocked
 	Fate      string    `json:"fate,omitempty"`      // of an outcome or bounce: sent | failed | deferred | in doubt | blocked | gave up
+	Upstream  string    `json:"upstream,omitempty"`  // of an outcome: the upstream that it came from
 	Reply     string    `json:"reply,omitempty"`     // of an outcome: the upstream's words, the address left out
 	OptOut    *OptOut   `json:"optout,omitempty"`
 	Reason    string    `json:"reason,omitempty"` // an operator's

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,7 +47,7 @@ func (r *Relay) handThrough(ctx context.Context, t *transaction, j *job) smtp.Re
 			return unkept(reply, o)
 		}
 		r.settle(ctx, c, o)
-		return merge(t.account.Upstream, c.ID, []smtp.Outcome{o})
+		return merge(c.ID, []smtp.Outcome{o})
 	case <-timer.C:
 	}
 	reply, ok := r.keep(ctx, t, []smtp.Copy{c})
@@ -60,7 +61,7 @@ func (r *Relay) handThrough(ctx context.Context, t *transaction, j *job) smtp.Re
 		defer release()
 		r.settle(ctx, c, <-done)
 	})
-	return merge(t.account.Upstream, c.ID, []smtp.Outcome{r.unanswered()})
+	return merge(c.ID, []smtp.Outcome{r.unanswered(t)})
 }
 
 // outlast settles attempts that outlast their client. Where too many bytes are held for such, these attempts are
@@ -112,7 +113,7 @@ func (r *Relay) deliverAll(ctx context.Context, t *transaction, lawful []*job) s
 			failed = append(failed, smtp.Failure{Recipient: j.to, Reply: o.Reply, At: r.Now()})
 		}
 	}
-	reply := merge(t.account.Upstream, t.m.ID, outcomes)
+	reply := merge(t.m.ID, outcomes)
 	if reply.Positive() && len(failed) > 0 {
 		if err := r.Spool.Bounce(ctx, t.m, failed); err != nil {
 			// The others were accepted: failing them now would send them twice. The journal has the failures.
@@ -151,7 +152,7 @@ func (r *Relay) attemptAll(ctx context.Context, t *transaction, lawful []*job, c
 				select {
 				case <-late:
 					lawful[i].data = nil
-					results <- result{i, r.unanswered()}
+					results <- result{i, r.unanswered(t)}
 				default:
 					held, release := r.Spool.Hold(attempts, copies[i])
 					o := r.send(held, t, lawful[i], lawful[i].id)
@@ -184,7 +185,7 @@ func (r *Relay) attemptAll(ctx context.Context, t *transaction, lawful []*job, c
 			})
 			for _, j := range lawful {
 				if _, ok := ended[j]; !ok {
-					ended[j] = r.unanswered()
+					ended[j] = r.unanswered(t)
 				}
 			}
 		}
@@ -192,14 +193,15 @@ func (r *Relay) attemptAll(ctx context.Context, t *transaction, lawful []*job, c
 	return ended
 }
 
-func (r *Relay) unanswered() smtp.Outcome {
-	return smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.Reply{Code: 451, Enhanced: [3]int{4, 4, 7}, Text: fmt.Sprintf("no answer within %s", r.Budget)}}
+func (r *Relay) unanswered(t *transaction) smtp.Outcome {
+	late := smtp.Reply{Code: 451, Enhanced: [3]int{4, 4, 7}, Text: fmt.Sprintf("no answer within %s", r.Budget)} // RFC 3463 section 3.5
+	return smtp.Outcome{Fate: smtp.Deferred, Reply: late, Upstream: t.account.Upstreams[0]}
 }
 
 // keep makes copies durable; where that is not ok, the reply says why and the client stays responsible.
 func (r *Relay) keep(ctx context.Context, t *transaction, copies []smtp.Copy) (reply smtp.Reply, ok bool) {
 	if r.Spool == nil {
-		return smtp.OurFault.With("no final answer from %s, and the spool is off (%s)", t.account.Upstream, t.m.ID), false
+		return smtp.OurFault.With("no final answer from %s, and the spool is off (%s)", strings.Join(t.account.Upstreams, ", "), t.m.ID), false
 	}
 	err := r.Spool.Keep(ctx, t.m.Data, copies)
 	switch {

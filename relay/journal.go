@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -45,11 +46,11 @@ func (t *transaction) entry(j *job, now time.Time) policy.Entry {
 
 // outcome records how an attempt ended. The mail has gone its way by then, so a failure here is logged, not returned.
 func (r *Relay) outcome(ctx context.Context, t *transaction, j *job, decision string, o smtp.Outcome, took time.Duration) {
-	r.Meter.Delivered(t.account.Upstream, o.Fate.String(), took.Seconds())
+	r.Meter.Delivered(cmp.Or(o.Upstream, t.account.Upstreams[0]), o.Fate.String(), took.Seconds())
 	e := policy.Entry{
 		ID: smtp.NewID(), At: r.Now(), Event: policy.EventOutcome, Decision: decision, Message: t.m.ID, MessageID: t.said.MessageID,
 		Account: t.account.Name, Sender: t.account.Sender.ID, Category: t.said.Category, Topic: t.said.Topic,
-		Person: j.person, Recipient: j.to.Address, Fate: o.Fate.String(), Reply: o.Reply.Without(j.to.Address),
+		Person: j.person, Recipient: j.to.Address, Upstream: o.Upstream, Fate: o.Fate.String(), Reply: o.Reply.Without(j.to.Address),
 	}
 	if err := r.Journal.Record(ctx, []policy.Entry{e}); err != nil {
 		r.Log.Error("outcome not journaled", "message", t.m.ID, "decision", decision, "fate", e.Fate, "error", err)

@@ -8,8 +8,8 @@ import (
 )
 
 // merge turns the outcomes of a transaction, in the order of its recipients, into its one reply. Where the gateway or
-// the upstream took any recipient the reply is positive: nobody who was accepted is ever failed.
-func merge(upstream, id string, outcomes []smtp.Outcome) smtp.Reply {
+// an upstream took any recipient the reply is positive: nobody who was accepted is ever failed.
+func merge(id string, outcomes []smtp.Outcome) smtp.Reply {
 	count := map[smtp.Fate]int{}
 	for _, o := range outcomes {
 		count[o.Fate]++
@@ -19,7 +19,11 @@ func merge(upstream, id string, outcomes []smtp.Outcome) smtp.Reply {
 	case len(outcomes) == 1 && queued == 0, count[smtp.Sent] == len(outcomes), count[smtp.Sent]+queued == 0:
 		return outcomes[0].Reply
 	case queued == len(outcomes):
-		return smtp.OK.With("queued as %s (%s: %s)", id, upstream, outcomes[0].Reply)
+		why := outcomes[0].Reply.String()
+		if name := outcomes[0].Upstream; name != "" {
+			why = name + ": " + why
+		}
+		return smtp.OK.With("queued as %s (%s)", id, why)
 	}
 	var parts []string
 	for _, p := range []struct {

@@ -86,7 +86,7 @@ type Book struct {
 // Account is a policy.Account and where its mail goes.
 type Account struct {
 	policy.Account
-	Upstream      string
+	Upstreams     []string // in order: the next is tried where one gives no answer
 	RejectPartial bool // on_partial: reject
 }
 

@@ -67,7 +67,7 @@ func newWorld(t testing.TB) *world {
 		"firm": {Category: policy.Marketing, Topic: "news", Product: "crm"},
 	} {
 		a.Name, a.Sender = name, sender
-		book.Accounts[name] = &Account{Account: a, Upstream: "esp", RejectPartial: name == "firm"}
+		book.Accounts[name] = &Account{Account: a, Upstreams: []string{"esp"}, RejectPartial: name == "firm"}
 	}
 	w.Relay = &Relay{
 		Hostname: "gw.example", Key: policy.AddressKey{1}, Contacts: w, Journal: w, Links: w, Spool: w, Meter: w,

@@ -91,8 +91,9 @@ func (f Fate) Final() bool { return f <= Blocked }
 
 // Outcome is the result of one attempt for one copy.
 type Outcome struct {
-	Fate  Fate
-	Reply Reply
+	Fate     Fate
+	Reply    Reply
+	Upstream string // name of the upstream that it came from, "" where none was asked
 }
 
 // Failure is one recipient that a message was not delivered to.

@@ -188,15 +188,15 @@ func (u *Upstream) Close() error {
 func OutcomeOf(r Reply, err error) Outcome {
 	switch {
 	case errors.Is(err, ErrInDoubt): // RFC 3463 section 3.5: X.4.2 bad connection, X.4.1 no answer from host
-		return Outcome{InDoubt, Reply{451, [3]int{4, 4, 2}, "the upstream's answer was lost: the message may have been delivered"}}
+		return Outcome{Fate: InDoubt, Reply: Reply{451, [3]int{4, 4, 2}, "the upstream's answer was lost: the message may have been delivered"}}
 	case err != nil:
-		return Outcome{Deferred, Reply{451, [3]int{4, 4, 1}, "no answer from the upstream"}}
+		return Outcome{Fate: Deferred, Reply: Reply{451, [3]int{4, 4, 1}, "no answer from the upstream"}}
 	case r.Positive():
-		return Outcome{Sent, r}
+		return Outcome{Fate: Sent, Reply: r}
 	case r.Permanent():
-		return Outcome{Failed, r}
+		return Outcome{Fate: Failed, Reply: r}
 	}
-	return Outcome{Deferred, r}
+	return Outcome{Fate: Deferred, Reply: r}
 }
 
 func loopbackName(host string) bool {

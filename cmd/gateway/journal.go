@@ -87,6 +87,7 @@ func entryText(e policy.Entry) string {
 	if e.Verdict != nil && e.Verdict.Action == policy.Block && !e.Verdict.Enforced {
 		add("enforced", "false")
 	}
+	add("upstream", e.Upstream)
 	add("fate", e.Fate)
 	if e.Reply != "" {
 		add("reply", fmt.Sprintf("%q", e.Reply))

@@ -52,8 +52,10 @@ func (g *gateway) reload(c *config.Config) error {
 		return err
 	}
 	for name, a := range book.Accounts {
-		if _, ok := g.relay.Upstreams[a.Upstream]; !ok {
-			return fmt.Errorf("account %s: upstream %s is new: restart to add upstreams", name, a.Upstream)
+		for _, u := range a.Upstreams {
+			if g.relay.Upstreams[u] == nil {
+				return fmt.Errorf("account %s: upstream %s is new: restart to add upstreams", name, u)
+			}
 		}
 	}
 	if (c.TLS.Cert == "") != (g.config.TLS.Cert == "") {
