@@ -12,7 +12,7 @@ TIMEOUT    ?= 15m
 FUZZTIME   ?= 30s
 BENCH      ?= .
 BENCHTIME  ?= 1s
-SOAK_COUNT ?= 20
+SOAK_ROUNDS ?= 100
 
 # The tools are pinned in a module of their own, so that go.mod lists only what the product needs.
 TOOL := go tool -modfile=lint/go.mod
@@ -61,13 +61,9 @@ fuzz: ## every fuzz target in turn: FUZZTIME=30s each
 	[ -z "$$failed" ] || { echo "make fuzz: failed:$$failed"; exit 1; }; \
 	echo "make fuzz: $$(wc -l <<<"$$targets") targets, no failure"
 
-soak: ## the long tests (build tag soak); until there are some, all tests again and again: SOAK_COUNT=20
-	@if grep -rlE --include='*_test.go' --exclude-dir=node_modules '^//go:build .*\bsoak\b' . >/dev/null; then \
-		go test -tags soak -run Soak -timeout 0 -v ./...; \
-	else \
-		echo 'make soak: there is no soak test yet: running all tests $(SOAK_COUNT) times, shuffled, under the race detector'; \
-		go test -race -shuffle=on -count $(SOAK_COUNT) -timeout 0 ./...; \
-	fi
+# What dies in a test dies HEED_ROUNDS times: 5 in `make test`.
+soak: ## the tests in which processes are killed under load: SOAK_ROUNDS=100 times each
+	HEED_ROUNDS=$(SOAK_ROUNDS) go test -count=1 -timeout 0 -v -run 'Kills|Failover' ./integration 2>&1 | grep -E '^(ok|FAIL|panic)|^ *(---|[a-z_]+_test\.go)'
 
 clean: ## what the targets above have made
 	rm -rf bin integration/node_modules

@@ -1,9 +1,12 @@
 package integration
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +20,7 @@ import (
 type load struct {
 	t        *testing.T
 	g        *gateway
-	up       *smtptest.Upstream
+	times    func() map[string]int // how often each message arrived, all its recipients together
 	clients  sync.WaitGroup
 	stop     chan struct{}
 	number   atomic.Int64
@@ -31,10 +34,11 @@ type submitted struct {
 	id     string
 	copies int
 	once   bool // at the first try, in the upstream's own words: nothing excuses a second copy
+	lost   bool // an answer to the client was: it had to try again
 }
 
-func startLoad(t *testing.T, g *gateway, up *smtptest.Upstream, clients int) *load {
-	l := &load{t: t, g: g, up: up, stop: make(chan struct{})}
+func startLoad(t *testing.T, g *gateway, times func() map[string]int, clients int) *load {
+	l := &load{t: t, g: g, times: times, stop: make(chan struct{})}
 	for range clients {
 		l.clients.Go(func() {
 			for {
@@ -76,6 +80,7 @@ func (l *load) one(n int64) {
 			return
 		}
 		s.once = false // the client cannot know, and tries again
+		s.lost = s.lost || err != nil
 	}
 	l.mu.Lock()
 	l.accepted = append(l.accepted, s)
@@ -95,15 +100,11 @@ func (l *load) end() {
 	l.clients.Wait()
 }
 
-// arrived holds what was promised against what came.
-func (l *load) arrived() {
+// arrived holds what was promised against what came. Where no gateway died, a second copy needs an answer that was
+// lost: the client's, or the upstream's, which the journal then knows.
+func (l *load) arrived(gatewayDied bool) {
 	l.t.Helper()
-	times := map[string]int{}
-	for _, m := range l.up.Messages() {
-		if found := messageID.FindSubmatch(m.Data); found != nil {
-			times[string(found[1])]++
-		}
-	}
+	times := l.times()
 	duplicates, once := 0, 0
 	for _, s := range l.accepted {
 		switch n := times[s.id]; {
@@ -111,6 +112,8 @@ func (l *load) arrived() {
 			l.t.Errorf("%s was accepted and arrived %d times, want %d", s.id, n, s.copies)
 		case s.once && n > s.copies:
 			l.t.Errorf("%s was answered at the first try and arrived %d times, want %d", s.id, n, s.copies)
+		case n > s.copies && !gatewayDied && !s.lost && !strings.Contains(l.g.must("journal", "--message-id", s.id), "fate=in doubt"):
+			l.t.Errorf("%s arrived %d times, want %d, and no answer was lost", s.id, n, s.copies)
 		case n > s.copies:
 			duplicates++
 		}
@@ -121,9 +124,32 @@ func (l *load) arrived() {
 	l.t.Logf("%d messages accepted, %d of them answered by the upstream at the first try; %d arrived more than once, where an answer was lost", len(l.accepted), once, duplicates)
 }
 
-// TestCrashesUnderLoad: whatever moment a node dies at, each message answered 2xx arrives; one that was answered by
-// the upstream's own reply at the first try arrives once.
-func TestCrashesUnderLoad(t *testing.T) {
+// timesAt is how often each message arrived at a scripted upstream.
+func timesAt(up *smtptest.Upstream) func() map[string]int {
+	return func() map[string]int {
+		times := map[string]int{}
+		for _, m := range up.Messages() {
+			if found := messageID.FindSubmatch(m.Data); found != nil {
+				times[string(found[1])]++
+			}
+		}
+		return times
+	}
+}
+
+// rounds is how many times something dies in a test: few, unless HEED_ROUNDS asks for more (make soak).
+func rounds(t *testing.T) int {
+	n, err := strconv.Atoi(cmp.Or(os.Getenv("HEED_ROUNDS"), "5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestUnwillingUpstreamUnderLoad: a node dies again and again in front of an upstream that puts off and hangs up.
+// Whatever the moment, each message answered 2xx arrives; one that was answered by the upstream's own reply at the
+// first try arrives once.
+func TestUnwillingUpstreamUnderLoad(t *testing.T) {
 	t.Parallel()
 	deferred := make([]string, 5000) // every fourth content is put off, every ninth connection lost at RCPT
 	lost := make([]string, 5000)
@@ -138,7 +164,7 @@ func TestCrashesUnderLoad(t *testing.T) {
 	up := smtptest.New(t, smtptest.Script{Answers: map[string][]string{".": deferred, "RCPT": lost}})
 	g := newGateway(t, setting{"UPSTREAM", up.Addr()}).start()
 	g.consented("k@spedition.de", "l@spedition.de")
-	l := startLoad(t, g, up, 4)
+	l := startLoad(t, g, timesAt(up), 4)
 	for range 5 {
 		l.some()
 		g.stop(syscall.SIGKILL)
@@ -148,7 +174,56 @@ func TestCrashesUnderLoad(t *testing.T) {
 	l.end()
 	g.timePasses(t) // what was under way at the last crash waits for the end of its lease
 	g.spoolEmpty(t)
-	l.arrived()
+	l.arrived(true)
+}
+
+// TestKills: a process dies by SIGKILL at a random moment under load, and is started again, round after round.
+func TestKills(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		victim string
+		redis  bool
+	}{{"gateway", false}, {"upstream", false}, {"gateway", true}, {"upstream", true}, {"redis", true}} {
+		state := "SQLite"
+		if tt.redis {
+			state = "Redis"
+		}
+		t.Run(tt.victim+" on "+state, func(t *testing.T) {
+			t.Parallel()
+			up := startSinkProcess(t)
+			settings := []setting{{"UPSTREAM", up.addr}}
+			var r *redisServer
+			if tt.redis {
+				r = startRedis(t)
+				settings = append(settings, setting{"STATE", r.url()})
+			}
+			g := newGateway(t, settings...).start()
+			g.consented("k@spedition.de", "l@spedition.de")
+			l := startLoad(t, g, up.times, 4)
+			for range rounds(t) {
+				l.some()
+				switch tt.victim {
+				case "gateway":
+					g.stop(syscall.SIGKILL)
+					g.timePasses(t)
+					g.start()
+				case "upstream":
+					up.kill()
+					up.start()
+				case "redis":
+					r.kill()
+					r.start()
+				}
+			}
+			l.some()
+			l.end()
+			eventually(t, "everything to be delivered", func() bool {
+				g.waitsNoMore(t) // what is in doubt waits for minutes
+				return len(g.spooled(t)) == 0
+			})
+			l.arrived(tt.victim == "gateway")
+		})
+	}
 }
 
 // TestRedisCrashesUnderLoad: the state dies and comes back; what was answered 2xx arrived, and every opt-out that was
@@ -168,7 +243,7 @@ func TestRedisCrashesUnderLoad(t *testing.T) {
 	for _, p := range people {
 		links = append(links, g.link(t, up, p))
 	}
-	l := startLoad(t, g, up, 4)
+	l := startLoad(t, g, timesAt(up), 4)
 	acknowledged := make([]bool, len(people))
 	var clicks sync.WaitGroup
 	clicks.Go(func() { // one after the other, each once: what is not answered 200 was promised to nobody
@@ -184,7 +259,7 @@ func TestRedisCrashesUnderLoad(t *testing.T) {
 	l.some()
 	l.end()
 	clicks.Wait()
-	l.arrived()
+	l.arrived(false)
 	n := 0
 	for i, p := range people {
 		if !acknowledged[i] {

@@ -43,15 +43,29 @@ func (g *gateway) spoolEmpty(t *testing.T) {
 	eventually(t, "an empty spool", func() bool { return len(g.spooled(t)) == 0 })
 }
 
-// timePasses makes all that waits due and every lease ended, as time would. Only SQLite has it.
+// timePasses makes all that waits due and every lease ended, as time would. What is being attempted is free for
+// another attempt then: it is for gateways that stand still.
 func (g *gateway) timePasses(t *testing.T) {
+	g.inSpool(t, "UPDATE copies SET due = 0, lease = 0", "all")
+}
+
+// waitsNoMore makes due what nobody works on.
+func (g *gateway) waitsNoMore(t *testing.T) {
+	g.inSpool(t, fmt.Sprintf("UPDATE copies SET due = 0 WHERE lease <= %d", time.Now().UnixNano()), "free")
+}
+
+func (g *gateway) inSpool(t *testing.T, sqlite, redis string) {
 	t.Helper()
+	if strings.HasPrefix(g.state, "redis") {
+		redisTimePasses(t, g.state, redis)
+		return
+	}
 	db, err := sql.Open("sqlite", "file:"+g.dir+"/state.db?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if _, err := db.Exec("UPDATE copies SET due = 0, lease = 0"); err != nil {
+	if _, err := db.Exec(sqlite); err != nil {
 		t.Fatal(err)
 	}
 }

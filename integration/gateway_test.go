@@ -23,6 +23,9 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if address := os.Getenv(sinkAddress); address != "" {
+		os.Exit(sink(address, os.Getenv(sinkFile)))
+	}
 	dir, err := os.MkdirTemp("", "heed-integration-")
 	if err != nil {
 		panic(err)
@@ -41,6 +44,7 @@ func TestMain(m *testing.M) {
 type gateway struct {
 	t                 *testing.T
 	dir, config       string
+	state             string // URL
 	smtp, http, admin string // host:port
 	smtps, ca         string // of newSecureGateway: host:port, and the PEM file that clients trust
 	cmd               *exec.Cmd
@@ -100,6 +104,7 @@ func newGateway(t *testing.T, settings ...setting) *gateway {
 	for _, s := range settings {
 		values[s.key] = s.value
 	}
+	g.state = strings.ReplaceAll(values["STATE"], "@DIR@", g.dir)
 	text := configTemplate
 	for key, value := range values {
 		text = strings.ReplaceAll(text, "@"+key+"@", value)

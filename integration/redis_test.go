@@ -1,11 +1,14 @@
 package integration
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // redisServer is a real redis-server with every acknowledged write on disk.
@@ -56,5 +59,37 @@ func (r *redisServer) kill() {
 	if r.cmd.ProcessState == nil {
 		r.cmd.Process.Kill()
 		r.cmd.Wait()
+	}
+}
+
+// timeScript does to one shard of the spool what time would: every lease ends and every copy is due, or those copies
+// are due that are free.
+const timeScript = `
+local base, long = KEYS[1], string.rep('0', 18) .. '1'
+for _, member in ipairs(redis.call('ZRANGE', base .. ':' .. ARGV[1], 0, -1)) do
+	local id = string.sub(member, 20)
+	local copy = base .. ':copy:' .. id
+	local f = redis.call('HMGET', copy, 'lease', 'due')
+	redis.call('ZREM', base .. ':leased', f[1] .. id)
+	redis.call('ZREM', base .. ':free', f[2] .. id)
+	redis.call('ZREM', base .. ':all', f[2] .. id)
+	redis.call('HSET', copy, 'lease', '', 'due', long)
+	redis.call('ZADD', base .. ':free', 0, long .. id)
+	redis.call('ZADD', base .. ':all', 0, long .. id)
+end
+return 1`
+
+func redisTimePasses(t *testing.T, url, which string) {
+	t.Helper()
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := redis.NewClient(o)
+	defer c.Close()
+	for shard := range 16 {
+		if err := c.Eval(t.Context(), timeScript, []string{fmt.Sprintf("heed:{spool:%02d}", shard)}, which).Err(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

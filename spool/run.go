@@ -52,6 +52,7 @@ func (s *Spool) Run(ctx context.Context) error {
 			continue
 		}
 		wait := either(s.Poll, 5*time.Second)
+		s.sweep(ctx)
 		if free := min(s.parallel()-len(open), claimAtOnce); free > 0 && size < heldBytes {
 			due, all := s.claim(ctx, free)
 			for _, c := range due {

@@ -370,6 +370,43 @@ func TestStoreFailsAfterSending(t *testing.T) {
 	})
 }
 
+// What the store could not remove, because it failed just then, is removed as soon as it answers: before the lease
+// ends, after which another node would send it a second time.
+func TestOverIsRemovedWhenTheStoreIsBack(t *testing.T) {
+	for name, kept := range map[string]bool{"sent by the one who kept it": true, "kept, but the store did not say so": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				back := time.Now().Add(30 * time.Second)
+				store := &memory{failing: func(call, _, _ string) error {
+					if kept && call == "add" || time.Now().After(back) {
+						return nil
+					}
+					return errStore
+				}}
+				s := &Spool{Store: store, Node: "a", Enabled: true, Attempt: func(context.Context, smtp.Copy) smtp.Outcome {
+					t.Error("attempted")
+					return sent
+				}}
+				c := letter("c1")
+				c.Due = time.Now().Add(10 * time.Minute)
+				err := s.Keep(t.Context(), body, []smtp.Copy{c})
+				if kept {
+					err = errors.Join(err, s.Settle(t.Context(), c, sent))
+				}
+				if !errors.Is(err, errStore) || len(store.ids()) != 1 {
+					t.Fatalf("%v, waiting %v", err, store.ids())
+				}
+				stop := running(t, s)
+				defer stop()
+				time.Sleep(time.Minute)
+				if len(store.ids()) != 0 || len(s.over) != 0 {
+					t.Errorf("waiting %v, remembered %v", store.ids(), s.over)
+				}
+			})
+		})
+	}
+}
+
 func TestPanicIsNotTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memory{}

@@ -76,7 +76,7 @@ type Spool struct {
 	blind bool // Run could not read the store the last time
 
 	mu   sync.Mutex
-	over map[string]bool // sent, but still in the store because it failed: not to be attempted again
+	over map[string]bool // sent or taken back, but perhaps still in the store because it failed: never to be attempted
 }
 
 // Keep makes the copies of one transaction durable, with their common body. They are leased to this node until their
@@ -114,13 +114,10 @@ func (s *Spool) keep(ctx context.Context, body []byte, copies []smtp.Copy, limit
 	ok, err := s.Store.SpoolAdd(ctx, s.Node, due, body, metas, limit)
 	if err != nil {
 		// They may be there all the same. The client is told to come again, so they must not be sent as well.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-		defer cancel()
 		for id := range metas {
-			if err := s.Store.SpoolDone(ctx, id); err != nil {
-				s.log().Error("a copy that was not accepted may stay in the spool", "copy", id, "error", err)
-			}
+			s.markOver(id)
 		}
+		s.sweep(context.WithoutCancel(ctx))
 		return fmt.Errorf("spool: %w", err)
 	}
 	if !ok {

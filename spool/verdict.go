@@ -3,6 +3,8 @@ package spool
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"heed/smtp"
@@ -109,8 +111,8 @@ func (s *Spool) remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// markOver remembers that a copy was sent until it is removed: if the store fails now, it must not be sent again when
-// it is back.
+// markOver remembers until a copy is removed that it was sent, or that its client keeps it: if the store fails now, it
+// must not be sent when it is back.
 func (s *Spool) markOver(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,6 +120,20 @@ func (s *Spool) markOver(id string) {
 		s.over = map[string]bool{}
 	}
 	s.over[id] = true
+}
+
+// sweep removes what is over, as far as the store answers.
+func (s *Spool) sweep(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	s.mu.Lock()
+	ids := slices.Collect(maps.Keys(s.over))
+	s.mu.Unlock()
+	for _, id := range ids {
+		if s.remove(ctx, id) != nil {
+			return // later, when the store is back
+		}
+	}
 }
 
 func (s *Spool) isOver(id string) bool {
