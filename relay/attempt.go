@@ -158,7 +158,7 @@ func (r *Relay) handOver(ctx context.Context, t *transaction, j *job) (o smtp.Ou
 	}
 	m := t.m
 	m.To, m.Data = []smtp.Recipient{j.to}, data
-	reply, err := upstream.Send(ctx, m)
+	reply, err := r.sendFit(ctx, upstream, m)
 	if err != nil {
 		r.Log.Warn("no answer from the upstream", "message", t.m.ID, "upstream", t.account.Upstream, "error", err)
 	}
