@@ -157,29 +157,6 @@ func (r *Relay) handOver(ctx context.Context, t *transaction, j *job) (o smtp.Ou
 	return r.offer(ctx, t, m)
 }
 
-// offer hands m to the account's upstreams in their order. The next one is tried only where one gave no answer and
-// cannot have the message; what an upstream answered to the message itself is the answer.
-func (r *Relay) offer(ctx context.Context, t *transaction, m smtp.Message) (o smtp.Outcome) {
-	for _, name := range t.account.Upstreams {
-		upstream := r.Upstreams[name]
-		if upstream == nil {
-			o = smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault.With("upstream %s is not configured", name), Upstream: name}
-			continue
-		}
-		reply, err := upstream.Send(ctx, m)
-		if o = smtp.OutcomeOf(reply, err); err == nil {
-			o.Upstream = name
-			return o
-		}
-		o.Upstream = name
-		r.Log.Warn("no answer from the upstream", "message", m.ID, "upstream", name, "error", err)
-		if o.Fate == smtp.InDoubt || ctx.Err() != nil {
-			return o
-		}
-	}
-	return o
-}
-
 // Attempt sends a kept copy after deciding again: an opt-out clicked while mail waits stops that mail.
 func (r *Relay) Attempt(ctx context.Context, c smtp.Copy) smtp.Outcome {
 	t, j, err := r.again(c)

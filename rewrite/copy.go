@@ -45,9 +45,7 @@ func (m *Mail) Copy(t Treatment) ([]byte, error) {
 			edits = append(edits, c.edits...)
 		}
 	}
-	slices.SortStableFunc(edits, func(a, b edit) int { // at one offset, what is put in before what is taken out
-		return cmp.Or(cmp.Compare(a.off, b.off), cmp.Compare(min(a.del, 1), min(b.del, 1)))
-	})
+	slices.SortStableFunc(edits, inOrder)
 	out, err := apply(m.raw, edits)
 	if err != nil {
 		return nil, err
@@ -130,6 +128,11 @@ func (m *Mail) removals(marketing bool) []edit {
 		}
 	}
 	return edits
+}
+
+// inOrder sorts edits: at one offset, what is put in before what is taken out.
+func inOrder(a, b edit) int {
+	return cmp.Or(cmp.Compare(a.off, b.off), cmp.Compare(min(a.del, 1), min(b.del, 1)))
 }
 
 // apply splices sorted edits.

@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io/fs"
 	"maps"
@@ -16,6 +17,8 @@ import (
 
 // corpus is a collection of real and tricky messages with an outside checker of rewrites. It is not part of the product.
 const corpus = "../../shared/corpus"
+
+func corpusDir() string { return cmp.Or(os.Getenv("HEED_CORPUS"), corpus) }
 
 var bareLF = regexp.MustCompile(`\r?\n`)
 
@@ -39,10 +42,7 @@ func TestCorpus(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: the corpus takes minutes")
 	}
-	dir := corpus
-	if d := os.Getenv("HEED_CORPUS"); d != "" {
-		dir = d
-	}
+	dir := corpusDir()
 	if _, err := os.Stat(filepath.Join(dir, "check_rewrite.py")); err != nil {
 		t.Skipf("no corpus beside the repository: %v", err)
 	}

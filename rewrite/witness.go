@@ -25,7 +25,23 @@ var seed = maphash.MakeSeed()
 
 // witness reads a message with go-message, which shares no code with us. It fails on some mail that we and others can
 // read; then it says nothing.
-func witness(raw []byte) (leaves []leaf, err error) {
+func witness(raw []byte) ([]leaf, error) { return readWith(raw, nil) }
+
+// opener gives a leaf's content in the place of its bytes.
+type opener func(textproto.Header, io.Reader) (io.Reader, error)
+
+// readDecoded is witness with the transfer encodings undone.
+func readDecoded(raw []byte) ([]leaf, error) {
+	return readWith(raw, func(h textproto.Header, body io.Reader) (io.Reader, error) {
+		e, err := message.New(message.Header{Header: h}, body)
+		if err != nil && !message.IsUnknownCharset(err) {
+			return nil, err
+		}
+		return e.Body, nil
+	})
+}
+
+func readWith(raw []byte, open opener) (leaves []leaf, err error) {
 	defer func() {
 		if r := recover(); r != nil { // QUIRK: go-message panics on some broken parameters
 			leaves, err = nil, fmt.Errorf("go-message: %v", r)
@@ -36,13 +52,13 @@ func witness(raw []byte) (leaves []leaf, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return walk(nil, h, r, 0)
+	return walk(nil, h, r, open, 0)
 }
 
 // maxWitness is how deep the second reader goes; it buffers anew on every level.
 const maxWitness = 16
 
-func walk(leaves []leaf, h textproto.Header, body io.Reader, depth int) ([]leaf, error) {
+func walk(leaves []leaf, h textproto.Header, body io.Reader, open opener, depth int) ([]leaf, error) {
 	mh := message.Header{Header: h}
 	typ, params, err := mh.ContentType()
 	if err == nil && strings.HasPrefix(typ, "multipart/") && params["boundary"] != "" && depth < maxWitness {
@@ -55,13 +71,18 @@ func walk(leaves []leaf, h textproto.Header, body io.Reader, depth int) ([]leaf,
 			if err != nil {
 				return nil, err
 			}
-			if leaves, err = walk(leaves, p.Header, p, depth+1); err != nil {
+			if leaves, err = walk(leaves, p.Header, p, open, depth+1); err != nil {
 				return nil, err
 			}
 		}
 	}
 	if err != nil {
 		typ = "" // it makes nothing of this Content-Type
+	}
+	if open != nil {
+		if body, err = open(h, body); err != nil {
+			return nil, err
+		}
 	}
 	l := leaf{typ: typ, head: h}
 	var sum maphash.Hash

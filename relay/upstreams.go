@@ -1,0 +1,29 @@
+package relay
+
+import (
+	"context"
+
+	"heed/smtp"
+)
+
+// offer hands m to the account's upstreams in their order. The next one is tried only where one gave no answer and
+// cannot have the message; what an upstream answered to the message itself is the answer.
+func (r *Relay) offer(ctx context.Context, t *transaction, m smtp.Message) (o smtp.Outcome) {
+	for _, name := range t.account.Upstreams {
+		upstream := r.Upstreams[name]
+		if upstream == nil {
+			o = smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault.With("upstream %s is not configured", name), Upstream: name}
+			continue
+		}
+		reply, err := r.sendFit(ctx, upstream, m)
+		o = smtp.OutcomeOf(reply, err)
+		if o.Upstream = name; err == nil {
+			return o
+		}
+		r.Log.Warn("no answer from the upstream", "message", m.ID, "upstream", name, "error", err)
+		if o.Fate == smtp.InDoubt || ctx.Err() != nil {
+			return o
+		}
+	}
+	return o
+}
