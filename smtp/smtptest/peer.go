@@ -138,7 +138,6 @@ func (p *peer) extensions() string {
 }
 
 func (p *peer) auth(rest string) bool {
-	user, password, _ := strings.Cut(p.up.script.Login, ":")
 	var given string
 	switch mechanism, initial, _ := strings.Cut(rest, " "); mechanism {
 	case "PLAIN":
@@ -156,8 +155,11 @@ func (p *peer) auth(rest string) bool {
 		}
 	}
 	normal := "535 5.7.8 wrong"
-	if given == "\x00"+user+"\x00"+password {
-		normal = "235 2.7.0 welcome"
+	user := ""
+	for _, login := range append([]string{p.up.script.Login}, p.up.script.Logins...) {
+		if name, password, _ := strings.Cut(login, ":"); given == "\x00"+name+"\x00"+password {
+			user, normal = name, "235 2.7.0 welcome"
+		}
 	}
 	said, on := p.say("AUTH", normal)
 	if strings.HasPrefix(said, "235") {
