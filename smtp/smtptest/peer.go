@@ -144,7 +144,12 @@ func (p *peer) auth(rest string) bool {
 		b, _ := base64.StdEncoding.DecodeString(initial)
 		given = string(b)
 	case "LOGIN":
-		for _, ask := range []string{"334 VXNlcm5hbWU6\r\n", "334 UGFzc3dvcmQ6\r\n"} {
+		asks := []string{"334 VXNlcm5hbWU6\r\n", "334 UGFzc3dvcmQ6\r\n"}
+		if initial != "" { // QUIRK: Python sends the user at once
+			b, _ := base64.StdEncoding.DecodeString(initial)
+			given, asks = "\x00"+string(b), asks[1:]
+		}
+		for _, ask := range asks {
 			io.WriteString(p.conn, ask)
 			line, err := p.in.ReadString('\n')
 			if err != nil {
