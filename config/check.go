@@ -17,6 +17,7 @@ func (c *Config) check(r *report) {
 	if !r.bad("limits.message") && c.Limits.InFlight < c.Limits.Message {
 		r.add("limits.in_flight", "is less than limits.message: the largest message could never be received", "write "+c.Limits.Message.String()+" or more")
 	}
+	c.checkPass(r)
 	c.checkUpstreams(r)
 	senders := unique(r, "senders", "id", c.Senders, func(s Sender) string { return s.ID })
 	c.checkAssessments(r, senders)
@@ -151,7 +152,7 @@ func (c *Config) checkAccounts(r *report, senders []string) {
 	for i, a := range c.Accounts {
 		key := fmt.Sprintf("accounts[%d].", i)
 		switch hasHash, hasPassword := a.PasswordHash != "", a.Password != ""; {
-		case r.bad(key+"password") || r.bad(key+"password_hash") || r.bad(key+"networks"):
+		case r.bad(key+"password") || r.bad(key+"password_hash") || r.bad(key+"networks") || a.Auth == "pass":
 		case hasHash && hasPassword:
 			r.add(key+"password", "is set beside password_hash", "remove one of the two")
 		case !hasHash && !hasPassword && len(a.Networks) == 0:

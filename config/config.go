@@ -147,7 +147,7 @@ type Account struct {
 	Name                 string         `yaml:"name" is:"required name" doc:"Login name."`
 	PasswordHash         Secret         `yaml:"password_hash" default:"" is:"secret file argon2id" doc:"Password as an argon2id hash, $argon2id$v=19$m=...; instead of password."`
 	Password             Secret         `yaml:"password" default:"" is:"secret file" doc:"Password; AUTH needs TLS off loopback."`
-	Networks             []netip.Prefix `yaml:"networks" default:"" doc:"Networks that may submit without AUTH; those of two accounts must not overlap."`
+	Networks             []netip.Prefix `yaml:"networks" default:"" doc:"Networks that may submit without AUTH, or, with auth: pass, whose clients are this account's; those of two accounts must not overlap."`
 	Sender               string         `yaml:"sender" doc:"Sender it belongs to. May be left out where there is only one."`
 	Category             string         `yaml:"category" default:"marketing" one:"marketing|transactional|header" doc:"header: the Heed-Category field of each message says; missing means marketing."`
 	Topic                string         `yaml:"topic" default:"" is:"label" doc:"What recipients can subscribe to or leave; empty: the Heed-Topic field says."`
@@ -156,7 +156,7 @@ type Account struct {
 	Enforcement          string         `yaml:"enforcement" default:"enforce" one:"enforce|observe" doc:"observe: country.*, consent.*, softoptin.* and basis.* are only reported; all else still blocks."`
 	OnPartial            string         `yaml:"on_partial" default:"split" one:"split|reject" doc:"Of blocks found at DATA. split: send the lawful copies, bounce the rest; reject: refuse all."`
 	Upstream             []string       `yaml:"upstream" doc:"Upstreams its mail goes to, in order: the next is tried where one cannot be reached or turns the connection away (4yz). May be left out where there is only one."`
-	Auth                 string         `yaml:"auth" default:"own" one:"own|pass" built:"own" doc:"pass: the tool's login is handed to the upstream."`
+	Auth                 string         `yaml:"auth" default:"own" one:"own|pass" doc:"own: a tool logs in with the account's name and password. pass: its login is tried at the upstream, whose answer it hears; needs networks, exactly one upstream and TLS to it off loopback; never spooled (docs/clients.md)."`
 	SuspectTransactional string         `yaml:"suspect_transactional" default:"off" one:"off|warn|block" built:"off" doc:"Transactional mail that looks like marketing."`
 }
 

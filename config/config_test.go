@@ -85,7 +85,7 @@ func TestTenMistakesAtOnce(t *testing.T) {
 	list := mistakes(t, err)
 	want := []string{
 		"2 public_url", "3 durability", "6 listen.proxy", "7 limits.message", "7 limits.recipients", "10 upstreams[0].url",
-		"15 senders[0].country", "18 accounts[0].password", "19 accounts[0].upstream[0]", "20 accounts[0].auth",
+		"15 senders[0].country", "18 accounts[0].password", "19 accounts[0].upstream[0]", "20 accounts[0].suspect_transactional",
 	}
 	var got []string
 	for _, m := range list {

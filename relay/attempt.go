@@ -19,11 +19,15 @@ const keepCopies = 32 << 20
 // and nothing leaves unmodified.
 func (r *Relay) rewriteAll(ctx context.Context, t *transaction) error {
 	held := 0
-	for _, j := range t.lawful() {
+	var data []byte
+	var err error
+	for i, j := range t.lawful() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		data, err := r.rewrite(t, j)
+		if i == 0 || !t.passes() { // else all get the same
+			data, err = r.rewrite(t, j)
+		}
 		var no *rewrite.Refusal
 		switch {
 		case errors.As(err, &no):
@@ -151,6 +155,9 @@ func (r *Relay) handOver(ctx context.Context, t *transaction, j *job) (o smtp.Ou
 			r.Log.Error("copy not made", "message", t.m.ID, "decision", j.id, "error", err)
 			return smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault.With("the copy could not be made (%s)", t.m.ID)}
 		}
+	}
+	if t.passes() {
+		return r.pass(ctx, t, data)
 	}
 	m := t.m
 	m.To, m.Data = []smtp.Recipient{j.to}, data

@@ -20,7 +20,12 @@ func (r *Relay) Recipient(ctx context.Context, e smtp.Envelope, to string) smtp.
 	if err != nil {
 		return smtp.BadAddress.With("%v", err)
 	}
-	if r.Spool == nil && e.Taken > 0 {
+	switch {
+	case account.Pass && e.Login == nil:
+		return smtp.NoAccount
+	case account.Pass && e.Taken > 0 && account.Category == policy.Marketing:
+		return oneEach
+	case !account.Pass && r.Spool == nil && e.Taken > 0:
 		return smtp.TooManyRcpts.With("one recipient at a time while the spool is off") // copies could not be made durable
 	}
 	if account.Category != policy.Marketing {

@@ -87,7 +87,8 @@ type Book struct {
 type Account struct {
 	policy.Account
 	Upstreams     []string // in order: the next is tried where one gives no answer
-	RejectPartial bool // on_partial: reject
+	RejectPartial bool     // on_partial: reject
+	Pass          bool     // auth: pass
 }
 
 // Load puts a book into force; messages under way finish with the one they began with.
@@ -100,6 +101,9 @@ func (r *Relay) Message(ctx context.Context, m smtp.Message) smtp.Reply {
 	if t == nil {
 		return reply
 	}
+	if no := r.unpassable(t); no != nil {
+		return *no
+	}
 	if err := r.decide(ctx, t); err != nil {
 		return r.fault(t, "facts", err)
 	}
@@ -111,8 +115,10 @@ func (r *Relay) Message(ctx context.Context, m smtp.Message) smtp.Reply {
 	}
 	lawful := t.lawful()
 	switch {
-	case len(lawful) == 0, t.account.RejectPartial && len(lawful) < len(t.jobs):
+	case len(lawful) == 0, (t.account.RejectPartial || t.account.Pass) && len(lawful) < len(t.jobs):
 		return t.firstRefusal()
+	case t.account.Pass:
+		return r.passOn(ctx, t, lawful)
 	case len(t.jobs) == 1:
 		return r.handThrough(ctx, t, lawful[0])
 	}

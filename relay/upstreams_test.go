@@ -29,7 +29,9 @@ func (s scripted) Send(context.Context, smtp.Message) (smtp.Reply, error) {
 func TestSeveralUpstreams(t *testing.T) {
 	none := errors.New("connection refused")
 	doubt := fmt.Errorf("%w: EOF", smtp.ErrInDoubt)
-	reply := func(code, class int) smtp.Reply { return smtp.Reply{Code: code, Enhanced: [3]int{class, 1, 1}, Text: "so"} }
+	reply := func(code, class int) smtp.Reply {
+		return smtp.Reply{Code: code, Enhanced: [3]int{class, 1, 1}, Text: "so"}
+	}
 	for _, tt := range []struct {
 		name          string
 		first, second scripted

@@ -87,11 +87,21 @@ func (d *dialog) keywords() []string {
 	if d.server.TLS != nil && !d.tls && !d.auth {
 		words = append(words, "STARTTLS")
 	}
-	if d.server.Login != nil && d.authAllowed() {
+	if d.authOffered() && d.authAllowed() {
 		words = append(words, "AUTH PLAIN LOGIN")
 	}
 	return words
 }
+
+// passing is the upstream that this client logs in at, nil where the login is decided here.
+func (d *dialog) passing() *PassUpstream {
+	if d.server.Pass == nil || d.account == "" {
+		return nil
+	}
+	return d.server.Pass(d.account)
+}
+
+func (d *dialog) authOffered() bool { return d.server.Login != nil || d.passing() != nil }
 
 // authAllowed: a password crosses no network in plain text (RFC 4954 section 4).
 func (d *dialog) authAllowed() bool { return d.tls || d.peer.IsLoopback() }
@@ -125,7 +135,7 @@ func (d *dialog) startTLS(arg string) string {
 func (d *dialog) authCommand(line, arg string) string {
 	_, initial, has := strings.Cut(strings.TrimLeft(arg, " "), " ")
 	switch initial = strings.TrimLeft(initial, " "); {
-	case d.server.Login == nil:
+	case !d.authOffered():
 		d.reply(Reply{502, [3]int{5, 5, 1}, "AUTH is not offered"})
 	case d.helo == "" || d.auth || d.tx.open:
 		d.reply(badSequence)
@@ -148,6 +158,9 @@ func (d *dialog) mail(arg string) string {
 		return ""
 	case d.tx.open:
 		d.reply(badSequence.With("a transaction is open already"))
+		return ""
+	case d.login != nil && d.login.Upstream() != d.passing(): // since a reload
+		d.reply(loginGone)
 		return ""
 	}
 	path, params, ok := cutPath(arg, "FROM:")
@@ -232,7 +245,7 @@ func (d *dialog) rcpt(arg string) string {
 	case !d.tx.open || d.tx.body != nil:
 		d.reply(badSequence)
 		return ""
-	case d.account == "":
+	case d.account == "", d.login == nil && d.passing() != nil:
 		d.reply(NoAccount)
 		return ""
 	}

@@ -37,9 +37,10 @@ type dialog struct {
 	helo    string
 	tls     bool
 	account string
-	auth    bool // the account came by AUTH
-	tries   int  // failed logins
-	idling  int  // commands since the last one that asked the Handler
+	auth    bool       // the client authenticated
+	login   *PassLogin // where that was at the upstream
+	tries   int        // failed logins
+	idling  int        // commands since the last one that asked the Handler
 
 	toServe []byte // what go-smtp reads next
 	mute    bool   // the command was answered: what go-smtp says to it is dropped
@@ -146,6 +147,10 @@ func (d *dialog) Close() error {
 		d.close()
 	}
 	d.clear()
+	if d.login != nil {
+		d.login.Release()
+		d.login = nil
+	}
 	if d.over {
 		d.server.gone(d)
 	}

@@ -16,16 +16,17 @@ import (
 
 // link is one connection to an upstream. Its owner uses it from one goroutine; cut may be called from any.
 type link struct {
-	up     *Upstream
-	socket net.Conn // TCP
-	conn   net.Conn // what is spoken over: the socket or TLS on it
-	in     *bufio.Reader
-	out    []byte            // what is written next; its space is used again
-	offers map[string]string // EHLO keywords, upper case, with their parameters
-	reused bool              // a transaction went over it before
-	dirty  bool              // a transaction was left open: RSET before the next
-	broken bool              // not to be used again
-	used   time.Time
+	up      *Upstream
+	socket  net.Conn // TCP
+	conn    net.Conn // what is spoken over: the socket or TLS on it
+	in      *bufio.Reader
+	out     []byte            // what is written next; its space is used again
+	offers  map[string]string // EHLO keywords, upper case, with their parameters
+	welcome Reply             // to the login
+	reused  bool              // a transaction went over it before
+	dirty   bool              // a transaction was left open: RSET before the next
+	broken  bool              // not to be used again
+	used    time.Time
 }
 
 // refusedError is a reply that ends the attempt to get a usable connection.
@@ -39,13 +40,9 @@ func (e *refusedError) Error() string { return e.at + " was answered " + e.reply
 
 // connect dials, greets, secures and logs in.
 func (u *Upstream) connect(ctx context.Context) (*link, error) {
-	dialer := net.Dialer{Timeout: u.config.Timeout}
-	socket, err := dialer.DialContext(ctx, "tcp", u.config.Address)
+	socket, err := u.dial(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if tcp, ok := socket.(*net.TCPConn); ok {
-		_ = tcp.SetNoDelay(true) // a command must not wait for the acknowledgement of the last one
 	}
 	l := &link{up: u, socket: socket}
 	l.over(socket)
@@ -59,6 +56,18 @@ func (u *Upstream) connect(ctx context.Context) (*link, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+func (u *Upstream) dialTCP(ctx context.Context) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: u.config.Timeout}
+	socket, err := dialer.DialContext(ctx, "tcp", u.config.Address)
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := socket.(*net.TCPConn); ok {
+		_ = tcp.SetNoDelay(true) // a command must not wait for the acknowledgement of the last one
+	}
+	return socket, nil
 }
 
 func (l *link) prepare() error {
@@ -185,6 +194,7 @@ func (l *link) login() error {
 		}
 		switch last := i == len(steps)-1; {
 		case !last && reply.Code == 334 || last && reply.Code == 235:
+			l.welcome = reply
 		default:
 			for _, secret := range []string{strings.TrimPrefix(steps[0], "AUTH PLAIN "), encode64(password), password} {
 				if secret != "" {

@@ -20,8 +20,9 @@ type Envelope struct {
 	Peer    netip.Addr // the client
 	Helo    string     // the name it gave
 	TLS     bool       // the transaction came over TLS
-	Auth    bool       // the account came by AUTH, not by network
+	Auth    bool       // the client authenticated: for its account, or at the upstream (Login)
 	Taken   int        // recipients taken into the transaction so far
+	Login   Sender     `json:"-"` // the client's own login at the upstream (Server.Pass), nil if none; good until the Handler returns
 }
 
 // Recipient is one forward-path with its DSN parameters (RFC 3461).

@@ -61,15 +61,19 @@ func (r Reply) String() string {
 }
 
 // Without is String with the address left out: the journal names persons by key alone.
-func (r Reply) Without(address string) string {
-	s := r.String()
-	for address != "" {
-		lower := strings.ToLower(s)
-		i := strings.Index(lower, strings.ToLower(address))
-		if i < 0 || len(lower) != len(s) {
-			break
+func (r Reply) Without(address string) string { return r.Hiding(address).String() }
+
+// Hiding is the reply with the addresses left out of its text.
+func (r Reply) Hiding(addresses ...string) Reply {
+	for _, address := range addresses {
+		for address != "" {
+			lower := strings.ToLower(r.Text)
+			i := strings.Index(lower, strings.ToLower(address))
+			if i < 0 || len(lower) != len(r.Text) {
+				break
+			}
+			r.Text = r.Text[:i] + "..." + r.Text[i+len(address):]
 		}
-		s = s[:i] + "..." + s[i+len(address):]
 	}
-	return s
+	return r
 }

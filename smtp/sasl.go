@@ -52,7 +52,7 @@ func (p *plainLogin) Next(response []byte) (challenge []byte, done bool, err err
 	}
 	identity, user := string(part[0]), string(part[1])
 	if identity != "" && identity != user {
-		return nil, true, p.d.failed()
+		return nil, true, p.d.failed(BadCredentials)
 	}
 	return nil, true, p.d.logIn(user, string(part[2]))
 }
@@ -77,8 +77,11 @@ func (l *loginLogin) Next(response []byte) (challenge []byte, done bool, err err
 	return nil, true, l.d.logIn(l.user, string(response))
 }
 
-// logIn decides a login and answers it.
+// logIn decides a login, or has it decided at the upstream, and answers it.
 func (d *dialog) logIn(user, password string) error {
+	if p := d.passing(); p != nil {
+		return d.logInAt(p, user, password)
+	}
 	ctx, cancel := context.WithTimeout(d.server.base, loginMax)
 	defer cancel()
 	var account string
@@ -96,9 +99,36 @@ func (d *dialog) logIn(user, password string) error {
 		d.reply(answer)
 		return errAnswered
 	case !ok || account == "":
-		return d.failed()
+		return d.failed(BadCredentials)
 	}
-	d.account, d.auth, d.tries, d.idling = account, true, 0, 0
+	d.account = account
+	return d.succeeded(answer)
+}
+
+// logInAt tries a login at the upstream and hands its answer back. Only what it refused for good counts as a try.
+func (d *dialog) logInAt(p *PassUpstream, user, password string) error {
+	ctx, cancel := context.WithTimeout(d.server.base, loginMax)
+	defer cancel()
+	answer := d.recovered(ctx, func(ctx context.Context) Reply {
+		login, reply, err := p.LogIn(ctx, user, password)
+		if err != nil {
+			d.log.Warn("no answer to a login", "error", err)
+		}
+		d.login = login
+		return reply
+	})
+	switch {
+	case answer.Permanent():
+		return d.failed(answer)
+	case !answer.Positive():
+		d.reply(answer)
+		return errAnswered
+	}
+	return d.succeeded(answer)
+}
+
+func (d *dialog) succeeded(answer Reply) error {
+	d.auth, d.tries, d.idling = true, 0, 0
 	if d.server.OnLogin != nil {
 		d.server.OnLogin(true)
 	}
@@ -106,7 +136,7 @@ func (d *dialog) logIn(user, password string) error {
 	return nil
 }
 
-func (d *dialog) failed() error {
+func (d *dialog) failed(answer Reply) error {
 	d.tries++
 	d.server.throttle.failed(d.peer, time.Now())
 	if d.server.OnLogin != nil {
@@ -116,7 +146,7 @@ func (d *dialog) failed() error {
 	if d.tries >= maxTries {
 		d.reply(TooManyTries)
 	} else {
-		d.reply(BadCredentials)
+		d.reply(answer)
 	}
 	return errAnswered
 }

@@ -48,6 +48,9 @@ type Server struct {
 	// Login names the account of a user and password. An error means that it could not tell (454). May be slow.
 	// nil: no AUTH.
 	Login func(ctx context.Context, user, password string) (account string, ok bool, err error)
+	// Pass is the upstream that clients of an account log in at, nil where Login decides. Such a client is known by its
+	// network (Trusted) and has no relay before its login. nil: none.
+	Pass func(account string) *PassUpstream
 	// Trusted names the account whose clients need no AUTH because of the network they are in. nil: none.
 	Trusted func(netip.Addr) (account string, ok bool)
 

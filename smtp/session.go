@@ -30,6 +30,9 @@ func (s *session) Mail(_ string, o *gosmtp.MailOptions) error {
 		ID: NewID(), Account: d.account, From: d.path, UTF8: o.UTF8, Body: body, Size: d.size,
 		Return: string(o.Return), EnvID: o.EnvelopeID, Peer: d.peer, Helo: d.helo, TLS: d.tls, Auth: d.auth,
 	}}
+	if d.login != nil {
+		d.tx.env.Login = d.login
+	}
 	d.reply(Reply{250, [3]int{2, 1, 0}, "ok"})
 	return nil
 }

@@ -57,6 +57,7 @@ type Upstream struct {
 	tls    *tls.Config
 	pool   *pool
 	rate   rateLimit
+	dial   func(context.Context) (net.Conn, error)
 
 	answer, farewell time.Duration // above; shorter in tests
 }
@@ -96,7 +97,7 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 		c.Idle = 30 * time.Second
 	}
 	u := &Upstream{config: c, pool: newPool(c.Connections, c.Idle), rate: rateLimit{rate: c.Rate}}
-	u.answer, u.farewell = answerTimeout, farewell
+	u.answer, u.farewell, u.dial = answerTimeout, farewell, u.dialTCP
 	u.tls = &tls.Config{
 		ServerName: host, RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12,
 		ClientSessionCache: tls.NewLRUClientSessionCache(c.Connections),

@@ -16,7 +16,8 @@ import (
 type live struct {
 	senders  map[string]*policy.Sender
 	networks []network
-	cert     *tls.Certificate // nil: no TLS
+	pass     map[string]string // the upstream where clients of an account log in
+	cert     *tls.Certificate  // nil: no TLS
 }
 
 // network names the account of a trusted network.
@@ -27,8 +28,11 @@ type network struct {
 
 // goLive puts a configuration's senders, networks and certificate into force, or changes nothing.
 func (g *gateway) goLive(c *config.Config) error {
-	next := &live{senders: sendersOf(c)}
+	next := &live{senders: sendersOf(c), pass: map[string]string{}}
 	for _, a := range c.Accounts {
+		if a.Auth == "pass" {
+			next.pass[a.Name] = a.Upstream[0]
+		}
 		for _, n := range a.Networks {
 			next.networks = append(next.networks, network{n, a.Name})
 		}
@@ -82,6 +86,11 @@ func credentials(c *config.Config) map[string]string {
 		}
 	}
 	return found
+}
+
+// pass is where clients of an account log in; nil: here.
+func (g *gateway) pass(account string) *smtp.PassUpstream {
+	return g.passing[g.live.Load().pass[account]]
 }
 
 func (g *gateway) trusted(ip netip.Addr) (string, bool) {

@@ -82,6 +82,7 @@ type gateway struct {
 	*parts
 	live     atomic.Pointer[live]
 	logins   *smtp.Logins
+	passing  map[string]*smtp.PassUpstream // by upstream, for accounts whose clients log in there
 	metrics  *admin.Metrics
 	door     *smtp.Server
 	draining atomic.Bool
@@ -171,6 +172,7 @@ func (g *gateway) startUpstreams() error {
 	// After the upstreams were cut: what was on its way is stored as in doubt, lest it be tried again too soon.
 	g.onStop("outcomes", func(context.Context) error { return within(settleTime, g.relay.Drain)(context.Background()) })
 	senders := make(map[string]smtp.Sender, len(g.config.Upstreams))
+	g.passing = make(map[string]*smtp.PassUpstream, len(g.config.Upstreams))
 	for _, u := range g.config.Upstreams {
 		upstream, err := smtp.NewUpstream(smtp.UpstreamConfig{
 			Name: u.Name, Address: u.URL.Address, Security: smtp.Security(u.URL.Security), Username: u.Username, Password: string(u.Password),
@@ -179,8 +181,9 @@ func (g *gateway) startUpstreams() error {
 		if err != nil {
 			return usageError{err}
 		}
-		senders[u.Name] = upstream
-		g.onStop("upstream "+u.Name, func(context.Context) error { return upstream.Close() })
+		passing := upstream.Passing()
+		senders[u.Name], g.passing[u.Name] = upstream, passing
+		g.onStop("upstream "+u.Name, func(context.Context) error { return errors.Join(passing.Close(), upstream.Close()) })
 	}
 	g.relay.Upstreams = senders
 	g.onStop("open transactions", g.relay.Drain)
@@ -280,7 +283,7 @@ func (g *gateway) serveHTTP(name, address string, s *http.Server) (net.Addr, err
 func (g *gateway) startDoor(connections *atomic.Int64) error {
 	l := g.config.Limits
 	g.door = &smtp.Server{
-		Hostname: g.config.Hostname, Handler: g.relay, Login: g.logins.Check, Trusted: g.trusted, Log: g.log,
+		Hostname: g.config.Hostname, Handler: g.relay, Login: g.logins.Check, Pass: g.pass, Trusted: g.trusted, Log: g.log,
 		OnConnect: func(delta int) { connections.Add(int64(delta)) },
 		Limits: smtp.Limits{
 			Message: int64(l.Message), Recipients: l.Recipients, Connections: l.Connections, InFlight: int64(l.InFlight),

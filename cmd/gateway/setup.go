@@ -123,7 +123,7 @@ func bookOf(c *config.Config) (*relay.Book, error) {
 				Name: a.Name, Sender: senders[a.Sender], Category: policy.Category(a.Category), Topic: a.Topic, Product: a.Product,
 				Assessment: assessmentOf(c, a.Assessment), Observe: a.Enforcement == "observe",
 			},
-			Upstreams: a.Upstream, RejectPartial: a.OnPartial == "reject",
+			Upstreams: a.Upstream, RejectPartial: a.OnPartial == "reject", Pass: a.Auth == "pass",
 		}
 	}
 	return book, nil

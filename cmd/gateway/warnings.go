@@ -29,7 +29,7 @@ func warnings(c *config.Config) []string {
 	}
 	passwords := false
 	for i, a := range c.Accounts {
-		passwords = passwords || a.Password != "" || a.PasswordHash != ""
+		passwords = passwords || a.Password != "" || a.PasswordHash != "" || a.Auth == "pass"
 		for k, n := range a.Networks {
 			if n.Bits() == 0 {
 				warn("accounts[%d].networks[%d]: %s lets anybody who reaches the listener send as %s", i, k, n, a.Name)

@@ -138,14 +138,18 @@ func (p *peer) extensions() string {
 }
 
 func (p *peer) auth(rest string) bool {
-	user, password, _ := strings.Cut(p.up.script.Login, ":")
 	var given string
 	switch mechanism, initial, _ := strings.Cut(rest, " "); mechanism {
 	case "PLAIN":
 		b, _ := base64.StdEncoding.DecodeString(initial)
 		given = string(b)
 	case "LOGIN":
-		for _, ask := range []string{"334 VXNlcm5hbWU6\r\n", "334 UGFzc3dvcmQ6\r\n"} {
+		asks := []string{"334 VXNlcm5hbWU6\r\n", "334 UGFzc3dvcmQ6\r\n"}
+		if initial != "" { // QUIRK: Python sends the user at once
+			b, _ := base64.StdEncoding.DecodeString(initial)
+			given, asks = "\x00"+string(b), asks[1:]
+		}
+		for _, ask := range asks {
 			io.WriteString(p.conn, ask)
 			line, err := p.in.ReadString('\n')
 			if err != nil {
@@ -156,8 +160,11 @@ func (p *peer) auth(rest string) bool {
 		}
 	}
 	normal := "535 5.7.8 wrong"
-	if given == "\x00"+user+"\x00"+password {
-		normal = "235 2.7.0 welcome"
+	user := ""
+	for _, login := range append([]string{p.up.script.Login}, p.up.script.Logins...) {
+		if name, password, _ := strings.Cut(login, ":"); given == "\x00"+name+"\x00"+password {
+			user, normal = name, "235 2.7.0 welcome"
+		}
 	}
 	said, on := p.say("AUTH", normal)
 	if strings.HasPrefix(said, "235") {

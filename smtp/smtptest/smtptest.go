@@ -31,6 +31,7 @@ type Script struct {
 	Extensions []string // EHLO keywords; nil: DefaultExtensions, []string{} none. STARTTLS and AUTH are added as needed
 	TLS        string   // "", "starttls" or "tls", with a self-signed certificate: see Upstream.Roots
 	Login      string   // "user:password" that AUTH must give; "" offers no AUTH
+	Logins     []string // further ones
 	Mechanisms string   // of AUTH; "": PLAIN LOGIN
 
 	// Answers by step: connect, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, body (once the first line of the content

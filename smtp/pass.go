@@ -1,0 +1,300 @@
+package smtp
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// PassUpstream is an upstream that clients log in at with their own credentials (auth: pass). A message goes over
+// connections that its client's login opened, and over no others. All logins together keep to the upstream's number of
+// connections, and to the rate of the Upstream it was made from. It is safe for concurrent use.
+type PassUpstream struct {
+	up     *Upstream
+	key    [32]byte      // of this process: under it logins are told apart
+	tokens chan struct{} // one for each open connection
+
+	waiting atomic.Int32 // connections that wait for a token
+	mu      sync.Mutex
+	logins  map[[32]byte]*PassLogin
+	closed  bool
+}
+
+// PassLogin is a login that the upstream took, shared by the clients that gave the same one. It sends over connections
+// of its own.
+type PassLogin struct {
+	at      *PassUpstream
+	digest  [32]byte
+	up      *Upstream
+	clients int         // under at.mu: who have it; the last one's Release forgets the credentials
+	refused atomic.Bool // the upstream does not take it any more
+}
+
+var _ Sender = (*PassLogin)(nil)
+
+var (
+	noLogin   = Reply{454, [3]int{4, 7, 0}, "temporary authentication failure"}                           // RFC 4954 section 6
+	loginGone = Reply{421, [3]int{4, 7, 0}, "the login does not hold any more: connect and log in again"} // RFC 5321 section 3.8
+)
+
+// Passing is the same server for clients that log in there themselves; u's own credentials are not used for them.
+func (u *Upstream) Passing() *PassUpstream {
+	p := &PassUpstream{up: u, tokens: make(chan struct{}, u.config.Connections), logins: map[[32]byte]*PassLogin{}}
+	rand.Read(p.key[:])
+	return p
+}
+
+// Name is the upstream's name in the configuration.
+func (p *PassUpstream) Name() string { return p.up.config.Name }
+
+// LogIn tries a login at the upstream; the Reply is the upstream's own answer to AUTH. The login is nil unless that is
+// positive, else the caller releases it in the end. An error says why the upstream was not heard: the Reply is 454 then.
+func (p *PassUpstream) LogIn(ctx context.Context, user, password string) (*PassLogin, Reply, error) {
+	// An empty user would be no login at all; neither mechanism can carry a NUL (RFC 4616 section 2).
+	if user == "" || password == "" || strings.ContainsRune(user+password, 0) {
+		return nil, BadCredentials, nil
+	}
+	l, err := p.join(user, password)
+	if err != nil {
+		return nil, noLogin, err
+	}
+	reply, err := l.up.logInAnew(ctx)
+	p.makeRoom()
+	if err == nil {
+		return l, reply, nil
+	}
+	answer, answered := loginAnswer(err)
+	if answered && answer.Permanent() {
+		l.end()
+	}
+	l.Release()
+	switch {
+	case answered:
+		return nil, answer, nil
+	case ctx.Err() != nil:
+		return nil, noLogin, fmt.Errorf("upstream %s: %w (%w)", p.Name(), err, context.Cause(ctx))
+	}
+	return nil, noLogin, fmt.Errorf("upstream %s: %w", p.Name(), err)
+}
+
+// loginAnswer is what the upstream answered to AUTH, where it refused it now or for good.
+func loginAnswer(err error) (Reply, bool) {
+	var r *refusedError
+	ok := errors.As(err, &r) && r.at == "AUTH" && (r.reply.Temporary() || r.reply.Permanent())
+	if !ok {
+		return Reply{}, false
+	}
+	return r.reply, true
+}
+
+// join gives a client its share of a login.
+func (p *PassUpstream) join(user, password string) (*PassLogin, error) {
+	digest := p.digest(user, password)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, errClosed
+	}
+	l := p.logins[digest]
+	if l == nil {
+		c := p.up.config
+		c.Username, c.Password, c.Rate = user, password, 0
+		up, err := NewUpstream(c)
+		if err != nil {
+			return nil, err
+		}
+		up.tls, up.dial, up.answer, up.farewell = p.up.tls, p.dial, p.up.answer, p.up.farewell
+		l = &PassLogin{at: p, digest: digest, up: up}
+		p.logins[digest] = l
+	}
+	l.clients++
+	return l, nil
+}
+
+func (p *PassUpstream) digest(user, password string) (sum [32]byte) {
+	m := hmac.New(sha256.New, p.key[:])
+	m.Write(binary.BigEndian.AppendUint64(nil, uint64(len(user))))
+	m.Write([]byte(user + password))
+	return [32]byte(m.Sum(nil))
+}
+
+// Close ends the connections of all logins, as Upstream.Close does.
+func (p *PassUpstream) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	all := p.logins
+	p.logins = nil
+	p.mu.Unlock()
+	var leaving sync.WaitGroup
+	for _, l := range all {
+		leaving.Go(func() { _ = l.up.Close() })
+	}
+	leaving.Wait()
+	return nil
+}
+
+// Upstream is where this login holds.
+func (l *PassLogin) Upstream() *PassUpstream { return l.at }
+
+// Send hands over m as Sender says, over a connection of this login. Where the upstream does not take the login any
+// more the Reply is a 421: the client must connect and log in again.
+func (l *PassLogin) Send(ctx context.Context, m Message) (Reply, error) {
+	if l.refused.Load() {
+		return loginGone, nil
+	}
+	if err := l.at.up.rate.wait(ctx); err != nil {
+		return Reply{}, fmt.Errorf("upstream %s: waiting for the rate limit: %w", l.at.Name(), err)
+	}
+	reply, err := l.up.Send(ctx, m)
+	l.at.makeRoom()
+	if err == nil {
+		return reply, nil
+	}
+	answer, answered := loginAnswer(err)
+	switch {
+	case answered && answer.Permanent():
+		l.end()
+		return loginGone, nil
+	case answered:
+		return answer, nil
+	}
+	return Reply{}, err
+}
+
+// Release gives back what LogIn gave; once for each. The last client's ends the connections.
+func (l *PassLogin) Release() {
+	p := l.at
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.clients--; l.clients > 0 {
+		return
+	}
+	if p.logins[l.digest] == l {
+		delete(p.logins, l.digest)
+	}
+	go l.up.Close() // it says QUIT, which may take a moment
+}
+
+// end makes every client log in again: the upstream refused the credentials.
+func (l *PassLogin) end() {
+	p := l.at
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.refused.Store(true)
+	if p.logins[l.digest] == l {
+		delete(p.logins, l.digest)
+	}
+	for l.up.pool.shed() {
+	}
+}
+
+// dial opens a connection once there is a token for it, which it holds until it is closed.
+func (p *PassUpstream) dial(ctx context.Context) (net.Conn, error) {
+	select {
+	case p.tokens <- struct{}{}:
+	default:
+		if err := p.awaitToken(ctx); err != nil {
+			return nil, err
+		}
+	}
+	c, err := p.up.dialTCP(ctx)
+	if err != nil {
+		<-p.tokens
+		return nil, err
+	}
+	return &tokenConn{Conn: c, release: sync.OnceFunc(func() { <-p.tokens })}, nil
+}
+
+func (p *PassUpstream) awaitToken(ctx context.Context) error {
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
+	p.makeRoom()
+	select {
+	case p.tokens <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for a free connection: %w", ctx.Err())
+	}
+}
+
+// makeRoom closes the connection that was unused longest, whoever's it is, where another login waits for one.
+func (p *PassUpstream) makeRoom() {
+	if p.waiting.Load() == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var oldest *PassLogin
+	var since time.Time
+	for _, l := range p.logins {
+		if t, ok := l.up.pool.oldest(); ok && (oldest == nil || t.Before(since)) {
+			oldest, since = l, t
+		}
+	}
+	if oldest != nil {
+		oldest.up.pool.shed()
+	}
+}
+
+// tokenConn gives its token back when it is closed.
+type tokenConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *tokenConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}
+
+// logInAnew opens a connection, in place of an unused one, and keeps it for the next message. The Reply is the
+// upstream's answer to AUTH.
+func (u *Upstream) logInAnew(ctx context.Context) (Reply, error) {
+	if err := u.pool.enter(ctx); err != nil {
+		return Reply{}, fmt.Errorf("waiting for a free connection: %w", err)
+	}
+	defer u.pool.leave()
+	u.pool.shed()
+	l, err := u.connect(ctx)
+	if err != nil {
+		return Reply{}, err
+	}
+	if !u.pool.add(l) {
+		l.quit()
+		return Reply{}, errClosed
+	}
+	reply := l.welcome
+	u.pool.back(l)
+	return reply, nil
+}
+
+// shed closes the connection that was unused longest; false: none is.
+func (p *pool) shed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.unused) == 0 {
+		return false
+	}
+	go p.unused[0].quit()
+	p.unused = p.unused[1:]
+	return true
+}
+
+// oldest is since when a connection has been unused; false: none is.
+func (p *pool) oldest() (since time.Time, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.unused) == 0 {
+		return time.Time{}, false
+	}
+	return p.unused[0].used, true
+}
