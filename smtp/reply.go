@@ -61,15 +61,17 @@ func (r Reply) String() string {
 }
 
 // Without is String with the address left out: the journal names persons by key alone.
-func (r Reply) Without(address string) string {
-	s := r.String()
+func (r Reply) Without(address string) string { return r.Redacted(address).String() }
+
+// Redacted is the reply with the address left out.
+func (r Reply) Redacted(address string) Reply {
 	for address != "" {
-		lower := strings.ToLower(s)
+		lower := strings.ToLower(r.Text)
 		i := strings.Index(lower, strings.ToLower(address))
-		if i < 0 || len(lower) != len(s) {
+		if i < 0 || len(lower) != len(r.Text) {
 			break
 		}
-		s = s[:i] + "..." + s[i+len(address):]
+		r.Text = r.Text[:i] + "..." + r.Text[i+len(address):]
 	}
-	return s
+	return r
 }
