@@ -32,7 +32,7 @@ type ward struct {
 
 	mu    sync.Mutex
 	marks map[string]bool
-	owed  map[string][]byte // the state did not take them yet
+	owed  map[string][]byte // answers to marks that the state did not take yet
 	timer *time.Timer       // nil: nothing is held
 }
 
@@ -42,6 +42,8 @@ func (r *Relay) newWard(token string, marks []string) *ward {
 		w.marks[key] = true
 	}
 	if len(marks) > 0 {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		w.timer = time.AfterFunc(guardLease/3, w.tend)
 	}
 	return w
@@ -60,9 +62,7 @@ func (w *ward) tend() {
 	}
 	if len(owed) > 0 {
 		if err := w.relay.Guard.GuardEnd(context.Background(), w.token, owed, now, now.Add(w.relay.Remember), nil); err == nil {
-			w.mu.Lock()
-			maps.DeleteFunc(w.owed, func(key string, _ []byte) bool { _, paid := owed[key]; return paid })
-			w.mu.Unlock()
+			w.paid(owed)
 		}
 	}
 	w.mu.Lock()
@@ -88,16 +88,26 @@ func (w *ward) arm() {
 func (w *ward) end(ctx context.Context, answers map[string][]byte, entries ...policy.Entry) error {
 	now := w.relay.Now()
 	err := w.relay.Guard.GuardEnd(ctx, w.token, answers, now, now.Add(w.relay.Remember), entries)
+	if err == nil {
+		w.paid(answers)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for key, answer := range answers {
-		delete(w.marks, key)
-		if err != nil {
-			w.owed[key] = answer
-		}
+	if err != nil {
+		maps.Copy(w.owed, answers)
 	}
 	w.arm()
 	return err
+}
+
+// paid forgets what the state has.
+func (w *ward) paid(answers map[string][]byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key := range answers {
+		delete(w.marks, key)
+		delete(w.owed, key)
+	}
 }
 
 // settled records how an attempt ended, with what its client hears of it: of an upstream's positive answer that, of a
