@@ -95,6 +95,9 @@ func (g *marks) GuardEnd(ctx context.Context, token string, answers map[string][
 			g.of[key] = mark{until, token, answer}
 		}
 	}
+	if len(entries) == 0 {
+		return nil
+	}
 	return g.w.Record(ctx, entries)
 }
 
@@ -148,7 +151,7 @@ func TestRetry(t *testing.T) {
 		{"put off and not kept", answers(later, nil), func(w *world) { w.keepErr = nil }, false, "250 2.0.0 Ok", 2},
 		{"in doubt and not kept", answers(smtp.Reply{}, smtp.ErrInDoubt), func(w *world) { w.keepErr = nil }, false, "451 4.3.0 this message is on its way", 1},
 		{"in doubt and not kept, the upstream's time has passed", answers(smtp.Reply{}, smtp.ErrInDoubt), func(w *world) { w.keepErr, w.now = nil, w.now.Add(doubt) }, false, "250 2.0.0 Ok", 2},
-		{"our own fault", answers(accepted, nil), func(w *world) { w.journalErr = nil }, false, "250 2.0.0 Ok", 1},
+		{"our own fault", answers(accepted, nil), func(w *world) { w.mu.Lock(); defer w.mu.Unlock(); w.journalErr = nil }, false, "250 2.0.0 Ok", 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w, _ := guarded(t)
