@@ -4,7 +4,8 @@
 //	yaml     the key                                     doc    what it means
 //	default  the value of a key left out                 one    the words it may be, separated by |
 //	built    the only value accepted as yet ("not        is     what kind of value it is: see kinds in scalar.go;
-//	         supported yet" otherwise)                          also required, secret, file, lines
+//	         supported yet" otherwise)                          also required, secret, file, lines,
+//	                                                    positive, off (a time that may be off)
 package config
 
 import (
@@ -26,7 +27,7 @@ type Config struct {
 	Limits             Limits        `yaml:"limits" doc:"What a mail tool may use up."`
 	Upstreams          []Upstream    `yaml:"upstreams" is:"required" doc:"SMTP servers that mail is handed to (your ESP)."`
 	ReplyBudget        time.Duration `yaml:"reply_budget" default:"30s" is:"positive" doc:"How long a mail tool waits for the upstream's answer before its message is spooled."`
-	DuplicateGuard     time.Duration `yaml:"duplicate_guard" default:"off" built:"off" doc:"How long a message that is submitted again is recognised by its Message-ID."`
+	DuplicateGuard     time.Duration `yaml:"duplicate_guard" default:"24h" is:"positive off" doc:"How long a message that is submitted again, with the same Message-ID and body, hears what the first did instead of being sent twice; off: it is sent."`
 	Spool              Spool         `yaml:"spool" doc:"Where mail waits when the upstream gave no final answer."`
 	Bounces            Bounces       `yaml:"bounces" doc:"Reports of recipients that failed after the message was accepted."`
 	Senders            []Sender      `yaml:"senders" is:"required" doc:"Legal entities that market: the controllers under the GDPR."`

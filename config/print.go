@@ -167,8 +167,8 @@ func (p *printer) inline(f field, v reflect.Value) string {
 		}
 		return x.Format(time.DateOnly)
 	case time.Duration:
-		if f.hasBuilt && x == 0 {
-			return f.built
+		if f.is["off"] && x == 0 {
+			return "off"
 		}
 		return durationText(x)
 	case Size:

@@ -79,16 +79,13 @@ func setScalar(v reflect.Value, f field, text string) wrong {
 }
 
 func setDuration(p *time.Duration, f field, text string) wrong {
-	if text == "off" && f.built == "off" {
+	if text == "off" && f.is["off"] {
 		*p = 0
 		return wrong{}
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		return wrong{"is not a time", "write a number and its unit (ms, s, m or h), like " + example(f, "30s")}
-	}
-	if f.hasBuilt {
-		return notBuilt(f)
+		return wrong{"is not a time", "write a number and its unit (ms, s, m or h), like " + example(f, "30s") + orOff(f)}
 	}
 	*p = d
 	return checkRange(reflect.ValueOf(p).Elem(), f)
@@ -103,9 +100,16 @@ func example(f field, otherwise string) string {
 	return first
 }
 
+func orOff(f field) string {
+	if f.is["off"] {
+		return ", or off"
+	}
+	return ""
+}
+
 func checkRange(v reflect.Value, f field) wrong {
 	if f.is["positive"] && v.Int() <= 0 {
-		return wrong{"must be more than zero", "write a value like " + example(f, "1")}
+		return wrong{"must be more than zero", "write a value like " + example(f, "1") + orOff(f)}
 	}
 	return wrong{}
 }

@@ -46,7 +46,7 @@ func (g *gateway) spoolEmpty(t *testing.T) {
 // timePasses makes all that waits due and every lease ended, as time would. What is being attempted is free for
 // another attempt then: it is for gateways that stand still.
 func (g *gateway) timePasses(t *testing.T) {
-	g.inSpool(t, "UPDATE copies SET due = 0, lease = 0", "all")
+	g.inSpool(t, "UPDATE copies SET due = 0, lease = 0; UPDATE guard SET until = 0 WHERE answer = x''", "all")
 }
 
 // waitsNoMore makes due what nobody works on.

@@ -27,6 +27,7 @@ const (
 func (r *Relay) handThrough(ctx context.Context, t *transaction, j *job) smtp.Reply {
 	c, err := t.copyOf(j, r.Now(), r.Budget)
 	if err != nil {
+		t.ward.free(ctx, t.jobs)
 		return r.fault(t, "copy", err)
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -44,17 +45,21 @@ func (r *Relay) handThrough(ctx context.Context, t *transaction, j *job) smtp.Re
 			return o.Reply
 		}
 		if reply, ok := r.keep(ctx, t, []smtp.Copy{c}); !ok {
+			t.ward.unkept(ctx, j, o)
 			return unkept(reply, o)
 		}
+		t.ward.queued(ctx, map[*job]smtp.Outcome{j: o})
 		r.settle(ctx, c, o)
 		return merge(c.ID, []smtp.Outcome{o})
 	case <-timer.C:
 	}
 	reply, ok := r.keep(ctx, t, []smtp.Copy{c})
 	if !ok {
-		withdraw(smtp.ErrWithdrawn) // if it is too late for that, the client's retry is a second copy, not a lost one
+		withdraw(smtp.ErrWithdrawn) // if it is too late for that, the guard keeps the client's retry until it ends
+		r.outlast(2*len(t.m.Data), withdraw, func() { t.ward.unkept(ctx, j, <-done) })
 		return reply
 	}
+	t.ward.queued(ctx, map[*job]smtp.Outcome{j: r.unanswered(t)})
 	held, release := r.Spool.Hold(ctx, c)
 	context.AfterFunc(held, func() { withdraw(smtp.ErrWithdrawn) }) // another node has it
 	r.outlast(2*len(t.m.Data), withdraw, func() {
@@ -93,19 +98,27 @@ func (r *Relay) deliverAll(ctx context.Context, t *transaction, lawful []*job) s
 	for i, j := range lawful {
 		c, err := t.copyOf(j, r.Now(), r.Budget)
 		if err != nil {
+			t.ward.free(ctx, lawful)
 			return r.fault(t, "copy", err)
 		}
-		copies[i] = c
+		copies[i], j.kept = c, true
 	}
-	if reply, ok := r.keep(ctx, t, copies); !ok {
-		return reply
+	if len(lawful) > 0 {
+		if reply, ok := r.keep(ctx, t, copies); !ok {
+			t.ward.free(ctx, lawful)
+			return reply // what was answered before stays so: the client's next try is about the rest
+		}
 	}
 	ended := r.attemptAll(ctx, t, lawful, copies)
+	t.ward.queued(ctx, ended)
 	outcomes := make([]smtp.Outcome, 0, len(t.jobs))
 	var failed []smtp.Failure
 	for _, j := range t.jobs {
 		o, sent := ended[j]
-		if !sent {
+		switch {
+		case j.told != nil:
+			o = j.told.outcome()
+		case !sent:
 			o = smtp.Outcome{Fate: smtp.Blocked, Reply: *j.refusal}
 		}
 		outcomes = append(outcomes, o)

@@ -11,19 +11,37 @@ import (
 
 // record writes the decision on every recipient, before anything is sent. stage is rcpt, data or retry.
 func (r *Relay) record(ctx context.Context, t *transaction, stage string) error {
-	entries := make([]policy.Entry, len(t.jobs))
-	now := r.Now()
-	for i, j := range t.jobs {
-		entries[i] = t.entry(j, now)
-		entries[i].Stage = stage
-	}
+	return r.write(ctx, t.decisions(r.Now(), stage))
+}
+
+func (r *Relay) write(ctx context.Context, entries []policy.Entry) error {
 	if err := r.Journal.Record(ctx, entries); err != nil {
 		return err
 	}
-	for _, e := range entries {
-		r.Meter.Decided(e.Account, e.Action, e.Code)
-	}
+	r.decided(entries)
 	return nil
+}
+
+// decided counts the decisions that were recorded.
+func (r *Relay) decided(entries []policy.Entry) {
+	for _, e := range entries {
+		if e.Event == policy.EventDecision {
+			r.Meter.Decided(e.Account, e.Action, e.Code)
+		}
+	}
+}
+
+// decisions are the entries of those recipients that were not answered before.
+func (t *transaction) decisions(now time.Time, stage string) []policy.Entry {
+	entries := make([]policy.Entry, 0, len(t.jobs))
+	for _, j := range t.jobs {
+		if j.told == nil {
+			e := t.entry(j, now)
+			e.Stage = stage
+			entries = append(entries, e)
+		}
+	}
+	return entries
 }
 
 func (t *transaction) entry(j *job, now time.Time) policy.Entry {
@@ -47,12 +65,22 @@ func (t *transaction) entry(j *job, now time.Time) policy.Entry {
 // outcome records how an attempt ended. The mail has gone its way by then, so a failure here is logged, not returned.
 func (r *Relay) outcome(ctx context.Context, t *transaction, j *job, decision string, o smtp.Outcome, took time.Duration) {
 	r.Meter.Delivered(cmp.Or(o.Upstream, t.account.Upstreams[0]), o.Fate.String(), took.Seconds())
-	e := policy.Entry{
-		ID: smtp.NewID(), At: r.Now(), Event: policy.EventOutcome, Decision: decision, Message: t.m.ID, MessageID: t.said.MessageID,
-		Account: t.account.Name, Sender: t.account.Sender.ID, Category: t.said.Category, Topic: t.said.Topic,
-		Person: j.person, Recipient: j.to.Address, Upstream: o.Upstream, Fate: o.Fate.String(), Reply: o.Reply.Without(j.to.Address),
-	}
-	if err := r.Journal.Record(ctx, []policy.Entry{e}); err != nil {
+	e := t.ended(j, decision, o.Fate.String(), o.Reply.Without(j.to.Address), r.Now())
+	e.Upstream = o.Upstream
+	if err := r.settled(ctx, t, j, o, e); err != nil {
 		r.Log.Error("outcome not journaled", "message", t.m.ID, "decision", decision, "fate", e.Fate, "error", err)
 	}
+}
+
+func (t *transaction) ended(j *job, decision, fate, reply string, now time.Time) policy.Entry {
+	return policy.Entry{
+		ID: smtp.NewID(), At: now, Event: policy.EventOutcome, Decision: decision, Message: t.m.ID, MessageID: t.said.MessageID,
+		Account: t.account.Name, Sender: t.account.Sender.ID, Category: t.said.Category, Topic: t.said.Topic,
+		Person: j.person, Recipient: j.to.Address, Fate: fate, Reply: reply,
+	}
+}
+
+// repeated is the entry of a recipient that was answered before, under the decision of then: nothing is sent.
+func (t *transaction) repeated(j *job, now time.Time) policy.Entry {
+	return t.ended(j, j.told.Decision, "repeated", j.told.Reply.String(), now)
 }

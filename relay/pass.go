@@ -57,6 +57,7 @@ func (r *Relay) passOn(ctx context.Context, t *transaction, lawful []*job) smtp.
 		recording.Go(func() {
 			for j := range work {
 				r.outcome(context.WithoutCancel(ctx), t, j, j.id, told, took)
+				t.ward.unkept(context.WithoutCancel(ctx), j, told)
 			}
 		})
 	}

@@ -58,9 +58,11 @@ type Relay struct {
 	Journal   Journal
 	Links     Links
 	Spool     Spool // nil: off
+	Guard     Guard // nil: off
 	Upstreams map[string]smtp.Sender
 	Meter     Meter
 	Budget    time.Duration // how long a client waits for the upstream
+	Remember  time.Duration // how long Guard keeps what clients were told
 	Now       func() time.Time
 	Log       *slog.Logger
 
@@ -110,12 +112,15 @@ func (r *Relay) Message(ctx context.Context, m smtp.Message) smtp.Reply {
 	if err := r.rewriteAll(ctx, t); err != nil {
 		return r.fault(t, "rewrite", err)
 	}
-	if err := r.record(ctx, t, "data"); err != nil {
-		return r.fault(t, "journal", err)
+	if reply, ok := r.begin(ctx, t); !ok {
+		return reply
 	}
-	lawful := t.lawful()
+	lawful, told := t.lawful(), t.told()
 	switch {
-	case len(lawful) == 0, (t.account.RejectPartial || t.account.Pass) && len(lawful) < len(t.jobs):
+	case told > 0 && told == len(t.jobs):
+		return t.repetition()
+	case told == 0 && (len(lawful) == 0 || t.account.RejectPartial && len(lawful) < len(t.jobs)), t.account.Pass && len(lawful)+told < len(t.jobs):
+		t.ward.free(ctx, lawful)
 		return t.firstRefusal()
 	case t.account.Pass:
 		return r.passOn(ctx, t, lawful)

@@ -23,6 +23,7 @@ type transaction struct {
 	said    said
 	from    []string // domains of From:, normalised
 	jobs    []*job   // one for each person
+	ward    *ward    // nil: nothing guards it
 }
 
 // said is what the message itself says of how it is to be treated.
@@ -44,6 +45,9 @@ type job struct {
 	code     string           // why it is not sent: the reason code
 	refusal  *smtp.Reply      // the same as the client hears it; nil: it is sent
 	data     []byte           // the rewritten copy; nil: to be made again when it is sent
+	guard    string           // its key there; "": none
+	told     *told            // what its client was told of it before; nil: nothing
+	kept     bool             // the spool has it already when it is sent
 }
 
 // refusal is an answer found while reading the message.
@@ -181,7 +185,7 @@ func (s *said) category(a *Account) error {
 func (t *transaction) lawful() []*job {
 	var found []*job
 	for _, j := range t.jobs {
-		if j.refusal == nil {
+		if j.refusal == nil && j.told == nil {
 			found = append(found, j)
 		}
 	}

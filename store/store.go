@@ -55,6 +55,17 @@ type State interface {
 	// SpoolSize is the bytes of all bodies and the number of copies.
 	SpoolSize(ctx context.Context) (bytes int64, copies int, err error)
 
+	// GuardBegin looks up what is in flight and what clients were told, in one round trip. Free keys of mark, those of
+	// an earlier call by the same token among them, are token's until until; those of look are only looked up. It
+	// returns the keys that are not free with the answer that stands, empty while another token has them. If there are
+	// none, the entries are recorded with the marks. What stands before a key's "/" is the person; tokens are one line.
+	GuardBegin(ctx context.Context, token string, mark, look []string, now, until time.Time, entries []policy.Entry) (map[string][]byte, error)
+	// GuardRenew extends token's marks.
+	GuardRenew(ctx context.Context, token string, keys []string, now, until time.Time) error
+	// GuardEnd stores each answer until until unless one stands, whoever has the mark; an empty one gives up token's
+	// mark. The entries are recorded with them.
+	GuardEnd(ctx context.Context, token string, answers map[string][]byte, now, until time.Time, entries []policy.Entry) error
+
 	// Fingerprint stores fp if there is none yet, and returns the one that stands; "" only reads.
 	Fingerprint(ctx context.Context, fp string) (string, error)
 	Ping(ctx context.Context) error

@@ -65,6 +65,9 @@ func openParts(ctx context.Context, c *config.Config, log *slog.Logger) (*parts,
 		Links:  unsubscribe.Links{Keys: keys, PublicURL: c.PublicURL},
 		Budget: c.ReplyBudget, Now: time.Now, Log: log,
 	}
+	if c.DuplicateGuard > 0 {
+		r.Guard, r.Remember = state, c.DuplicateGuard
+	}
 	r.Load(book)
 	return &parts{config: c, keys: keys, state: state, relay: r, log: log}, nil
 }

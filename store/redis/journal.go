@@ -83,13 +83,24 @@ func (s *Store) Record(ctx context.Context, entries []policy.Entry) error {
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
+	cmds, err := recordCommands(ctx, entries)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, cmds...)
+}
+
+func recordCommands(ctx context.Context, entries []policy.Entry) ([]redis.Cmder, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
 	args := make([]any, 0, 6*len(entries))
 	named := map[string]bool{}
 	var cmds []redis.Cmder
 	for _, e := range entries {
 		text, address, err := value(e)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if address != "" && !named[e.Person] {
 			named[e.Person] = true
@@ -97,7 +108,7 @@ func (s *Store) Record(ctx context.Context, entries []policy.Entry) error {
 		}
 		args = append(args, e.ID, stamp(e.At), e.Person, messageKey(e.MessageID), e.Action, text)
 	}
-	return s.write(ctx, append(cmds, script(ctx, journalRecordScript, journalKey, args...))...)
+	return append(cmds, script(ctx, journalRecordScript, journalKey, args...)), nil
 }
 
 // row is an entry and its place in the indexes.

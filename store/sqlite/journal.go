@@ -42,36 +42,46 @@ func nanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
+// newRecords are the rows of entries, and their rough size.
+func newRecords(entries []policy.Entry) (records []record, bytes int, err error) {
+	for _, e := range entries {
+		r, err := newRecord(e)
+		if err != nil {
+			return nil, 0, err
+		}
+		records, bytes = append(records, r), bytes+len(r.entry)
+	}
+	return records, bytes, nil
+}
+
 // Record appends all entries in one transaction; one whose ID is there already changes nothing.
 func (s *Store) Record(ctx context.Context, entries []policy.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	records, bytes := make([]record, 0, len(entries)), 0
-	for _, e := range entries {
-		r, err := newRecord(e)
+	records, bytes, err := newRecords(entries)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, bytes, func(t *tx) error { return insert(t, records) })
+}
+
+func insert(t *tx, records []record) error {
+	for _, r := range records {
+		n, err := t.exec(`INSERT INTO journal (id, at, person, message_id, action, named, entry)
+			VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
+			r.id, r.at, r.person, r.messageID, r.action, r.named, r.entry)
 		if err != nil {
 			return err
 		}
-		records, bytes = append(records, r), bytes+len(r.entry)
-	}
-	return s.write(ctx, bytes, func(t *tx) error {
-		for _, r := range records {
-			n, err := t.exec(`INSERT INTO journal (id, at, person, message_id, action, named, entry)
-				VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
-				r.id, r.at, r.person, r.messageID, r.action, r.named, r.entry)
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				continue
-			}
-			if err := name(t, r.person, r.address); err != nil {
-				return err
-			}
+		if n == 0 {
+			continue
 		}
-		return nil
-	})
+		if err := name(t, r.person, r.address); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // selection is a query's WHERE clause. The index of the first condition drives it.

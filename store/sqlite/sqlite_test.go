@@ -499,3 +499,29 @@ func explainPlan(t *testing.T, s *Store, query string, args ...any) string {
 	}
 	return strings.Join(plan, "; ")
 }
+
+// The guard's table holds what stands, however long the gateway runs.
+func TestGuardIsTrimmed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	s := open(t, path)
+	now := time.Now()
+	for i := range 200 {
+		now = now.Add(time.Hour)
+		key := fmt.Sprintf("p/%d", i)
+		if _, err := s.GuardBegin(t.Context(), "t", []string{key}, nil, now, now.Add(time.Minute), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.GuardEnd(t.Context(), "t", map[string][]byte{key: []byte("250")}, now, now.Add(24*time.Hour), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var rows int
+	if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM guard").Scan(&rows); err != nil || rows > 26 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+}

@@ -55,6 +55,12 @@ func Run(t *testing.T, open func(t *testing.T) store.State) {
 		{"done frees the body with its last copy", spoolDone},
 		{"the spool is listed by due time", spoolList},
 		{"a claim's bodies are bounded", spoolClaimBytes},
+		{"the guard tells what stands", guardAnswers},
+		{"the guard takes repeated calls", guardRepeated},
+		{"the guard's marks and answers end", guardEnds},
+		{"the guard's entries ride along", guardEntries},
+		{"the guard has one taker", guardConcurrently},
+		{"the guard forgets what is over", guardForgets},
 		{"the fingerprint that was first stands", fingerprint},
 		{"an ended context is honoured", endedContext},
 		{"a closed state fails", closed},
@@ -139,6 +145,14 @@ func calls(s store.State) map[string]func(context.Context) error {
 		"SpoolDone":   func(c context.Context) error { return s.SpoolDone(c, "c") },
 		"SpoolList":   func(c context.Context) error { return s.SpoolList(c, func(store.SpoolItem) bool { return true }) },
 		"SpoolSize":   func(c context.Context) error { _, _, err := s.SpoolSize(c); return err },
+		"GuardBegin": func(c context.Context) error {
+			_, err := s.GuardBegin(c, "t", []string{"p/1"}, nil, start, at(1), nil)
+			return err
+		},
+		"GuardRenew": func(c context.Context) error { return s.GuardRenew(c, "t", []string{"p/1"}, start, at(1)) },
+		"GuardEnd": func(c context.Context) error {
+			return s.GuardEnd(c, "t", map[string][]byte{"p/1": []byte("a")}, start, at(1), nil)
+		},
 		"Fingerprint": func(c context.Context) error { _, err := s.Fingerprint(c, "f"); return err },
 		"Ping":        s.Ping,
 	}
