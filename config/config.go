@@ -156,7 +156,7 @@ type Account struct {
 	Assessment           string         `yaml:"assessment" default:"" doc:"Assessment its mail may rest on; one of its sender's."`
 	Enforcement          string         `yaml:"enforcement" default:"enforce" one:"enforce|observe" doc:"observe: country.*, consent.*, softoptin.* and basis.* are only reported; all else still blocks."`
 	OnPartial            string         `yaml:"on_partial" default:"split" one:"split|reject" doc:"Of blocks found at DATA. split: send the lawful copies, bounce the rest; reject: refuse all."`
-	Upstream             []string       `yaml:"upstream" doc:"Upstreams its mail goes to, in order: the next is tried where one cannot be reached or turns the connection away (4yz). May be left out where there is only one."`
+	Upstream             []string       `yaml:"upstream" doc:"Upstreams its mail goes to, in order: the next is tried where one gives no answer and cannot have the message. May be left out where there is only one."`
 	Auth                 string         `yaml:"auth" default:"own" one:"own|pass" doc:"own: a tool logs in with the account's name and password. pass: its login is tried at the upstream, whose answer it hears; needs networks, exactly one upstream and TLS to it off loopback; never spooled (docs/clients.md)."`
 	SuspectTransactional string         `yaml:"suspect_transactional" default:"off" one:"off|warn|block" built:"off" doc:"Transactional mail that looks like marketing."`
 }
