@@ -133,7 +133,8 @@ func (s *sevenBit) leaf(p *part, cte transfer) error {
 		return refuse("a base64 part has 8-bit bytes")
 	}
 	decoded, _ := cte.decode(raw)
-	name, out := "quoted-printable", []byte(nil)
+	name := "quoted-printable"
+	var out []byte
 	if cte == quoted || s.quotable(p, decoded) {
 		out = encodeQuoted(decoded, false)
 		if endsLine(raw) && !endsLine(out) { // a soft break was its end
