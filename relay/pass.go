@@ -72,9 +72,12 @@ func (r *Relay) pass(ctx context.Context, t *transaction, data []byte) smtp.Outc
 	for _, j := range t.lawful() {
 		m.To = append(m.To, j.to)
 	}
-	reply, err := m.Login.Send(ctx, m)
+	name := t.account.Upstreams[0]
+	reply, err := r.sendFit(ctx, m.Login, m)
 	if err != nil {
-		r.Log.Warn("no answer from the upstream", "message", m.ID, "account", m.Account, "error", err)
+		r.Log.Warn("no answer from the upstream", "message", m.ID, "upstream", name, "account", m.Account, "error", err)
 	}
-	return smtp.OutcomeOf(reply, err)
+	o := smtp.OutcomeOf(reply, err)
+	o.Upstream = name
+	return o
 }

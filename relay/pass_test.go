@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -178,5 +179,25 @@ func TestPassOnSurvivesAPanic(t *testing.T) {
 	_, reply := w.pass("shop", "", "a@b.example")
 	if last := w.entries[len(w.entries)-1]; !reply.Temporary() || last.Fate != smtp.InDoubt.String() {
 		t.Errorf("%s; journal: %+v", reply, last)
+	}
+}
+
+// An upstream without 8BITMIME gets passed mail in 7-bit form too, and the journal names it.
+func TestPassOnInSevenBit(t *testing.T) {
+	w := passWorld(t)
+	w.answer = func(m smtp.Message) (smtp.Reply, error) {
+		if bytes.ContainsFunc(m.Data, func(r rune) bool { return r > '~' }) {
+			return smtp.No8BitMIME, nil
+		}
+		return accepted, nil
+	}
+	if _, reply := w.pass("shop", "Content-Type: text/plain; charset=utf-8\r\n\r\nGrüße\r\n", "a@b.example"); reply != accepted {
+		t.Fatalf("answered %s", reply)
+	}
+	if last := w.sent[len(w.sent)-1]; !bytes.Contains(last.Data, []byte("Gr=C3=BC=C3=9Fe")) {
+		t.Errorf("sent\n%s", last.Data)
+	}
+	if last := w.entries[len(w.entries)-1]; last.Fate != "sent" || last.Upstream != "esp" {
+		t.Errorf("journal: %q by %q", last.Fate, last.Upstream)
 	}
 }
