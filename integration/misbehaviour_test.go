@@ -25,7 +25,7 @@ const (
 	queued   = "250 2.0.0 queued as "
 )
 
-// step is a script that answers one step so, and so on.
+// step is a script that answers one step so, the last answer again and again.
 func step(name string, answers ...string) smtptest.Script {
 	return smtptest.Script{Answers: map[string][]string{name: answers}}
 }

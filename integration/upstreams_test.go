@@ -31,12 +31,12 @@ func TestSeveralUpstreams(t *testing.T) {
 	}{
 		{"the first works", smtptest.Script{}, false, "250 2.0.0 ok: queued as 1", 0, "upstream=esp fate=sent"},
 		{"nobody listens", smtptest.Script{}, true, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
-		{"the connection is closed", answers("connect", smtptest.Close), false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
-		{"the greeting refuses for good", answers("connect", "554 5.3.2 no mail here"), false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
-		{"closed at MAIL", answers("MAIL", smtptest.Close), false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
-		{"the recipient is put off", answers("RCPT", "450 4.2.1 greylisted"), false, "250 2.0.0 queued as ", 0, "upstream=esp fate=deferred"},
-		{"the recipient is refused", answers("RCPT", "550 5.1.1 no such user"), false, "550 5.1.1 no such user", 0, "upstream=esp fate=failed"},
-		{"the answer is lost", answers(".", smtptest.Close), false, "250 2.0.0 queued as ", 0, "upstream=esp fate=in doubt"},
+		{"the connection is closed", step("connect", smtptest.Close), false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
+		{"the greeting refuses for good", step("connect", "554 5.3.2 no mail here"), false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
+		{"closed at MAIL", step("MAIL", smtptest.Close), false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
+		{"the recipient is put off", step("RCPT", "450 4.2.1 greylisted"), false, "250 2.0.0 queued as ", 0, "upstream=esp fate=deferred"},
+		{"the recipient is refused", step("RCPT", "550 5.1.1 no such user"), false, "550 5.1.1 no such user", 0, "upstream=esp fate=failed"},
+		{"the answer is lost", step(".", smtptest.Close), false, "250 2.0.0 queued as ", 0, "upstream=esp fate=in doubt"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -55,11 +55,6 @@ func TestSeveralUpstreams(t *testing.T) {
 			}
 		})
 	}
-}
-
-// answers is a script that always answers one step so.
-func answers(step, answer string) smtptest.Script {
-	return smtptest.Script{Answers: map[string][]string{step: {answer}}}
 }
 
 // TestUpstreamComesBack: while the first is away the second gets the mail; when it is back it gets it again.

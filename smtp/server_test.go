@@ -217,7 +217,7 @@ func TestMemoryForMessageDataIsBounded(t *testing.T) {
 
 func TestHalfReadMessagesDoNotDeadlock(t *testing.T) {
 	const size = 256 << 10
-	d := openDoor(t, withLimits(Limits{Message: size, InFlight: 1, DataTimeout: 200 * time.Millisecond}))
+	d := openDoor(t, withLimits(Limits{Message: size, InFlight: 1, DataTimeout: 10 * time.Second}))
 	big := strings.Repeat(strings.Repeat("x", 1022)+"\r\n", size/1024)
 	var all sync.WaitGroup
 	for range 12 {
