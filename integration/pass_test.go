@@ -330,3 +330,25 @@ func TestPassReload(t *testing.T) {
 		t.Errorf("%d messages", len(got))
 	}
 }
+
+// TestPassDrain: SIGTERM while the upstream is silent after the final dot. The client hears that nobody knows, and so
+// does the journal.
+func TestPassDrain(t *testing.T) {
+	t.Parallel()
+	const to = "anna@spedition.example"
+	up := passUpstream(t, smtptest.Script{Answers: map[string][]string{".": {smtptest.Silence}}})
+	g := passGateway(t, up, setting{"BUDGET", "1s"})
+	g.consented(to)
+	w := g.wireFrom(t, "127.0.0.1")
+	w.ask("AUTH PLAIN "+plain("ann", annsKey), "235")
+	w.begin(us, to)
+	w.write(letter("drain@acme.example", to, "") + "\r\n.\r\n")
+	eventually(t, "the final dot", func() bool { return len(up.Seen()) == 1 })
+	g.cmd.Process.Signal(syscall.SIGTERM)
+	w.expect("451 4.4.2 the upstream's answer was lost")
+	<-g.done
+	if out := g.must("journal", "--recipient", to); !strings.Contains(out, "in doubt") {
+		t.Errorf("the journal:\n%s", out)
+	}
+	g.keepsNothing(t)
+}

@@ -19,7 +19,7 @@ func passWorld(t *testing.T) *world {
 	for _, a := range w.book.Load().Accounts {
 		a.Pass = true
 	}
-	w.Upstreams = nil
+	w.Upstreams, w.Budget = nil, 1 // the client waits as long as the upstream may take
 	return w
 }
 

@@ -31,7 +31,10 @@ func warnings(c *config.Config) []string {
 	for i, a := range c.Accounts {
 		passwords = passwords || a.Password != "" || a.PasswordHash != "" || a.Auth == "pass"
 		for k, n := range a.Networks {
-			if n.Bits() == 0 {
+			switch {
+			case n.Bits() == 0 && a.Auth == "pass":
+				warn("accounts[%d].networks[%d]: %s lets anybody who reaches the listener try passwords at the upstream", i, k, n)
+			case n.Bits() == 0:
 				warn("accounts[%d].networks[%d]: %s lets anybody who reaches the listener send as %s", i, k, n, a.Name)
 			}
 		}
