@@ -123,7 +123,7 @@ func (r *Relay) deliverAll(ctx context.Context, t *transaction, lawful []*job) s
 		}
 		outcomes = append(outcomes, o)
 		if o.Fate == smtp.Failed || o.Fate == smtp.Blocked {
-			failed = append(failed, smtp.Failure{Recipient: j.to, Reply: o.Reply, At: r.Now()})
+			failed = append(failed, smtp.Failure{Recipient: j.to, Fate: o.Fate, Reply: o.Reply, At: r.Now()})
 		}
 	}
 	reply := merge(t.m.ID, outcomes)

@@ -32,8 +32,8 @@ func (r *Relay) again(c smtp.Copy) (*transaction, *job, error) {
 	if err := r.read(t); err != nil {
 		return nil, nil, err
 	}
-	var n note
-	if err := json.Unmarshal(c.Note, &n); err != nil {
+	n, err := readNote(c)
+	if err != nil {
 		return nil, nil, err
 	}
 	t.said = n.said
@@ -44,4 +44,9 @@ func (r *Relay) again(c smtp.Copy) (*transaction, *job, error) {
 	j := &job{to: c.Message.To[0], person: r.Key.Person(address), id: smtp.NewID()}
 	t.jobs = []*job{j}
 	return t, j, nil
+}
+
+func readNote(c smtp.Copy) (n note, err error) {
+	err = json.Unmarshal(c.Note, &n)
+	return n, err
 }

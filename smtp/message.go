@@ -68,6 +68,7 @@ type Copy struct {
 	Attempts int       // made so far
 	Due      time.Time // of the next attempt
 	Last     string    // the last answer or error, for people
+	Doubt    bool      `json:",omitempty"` // the last attempt's answer was lost: the upstream may have it
 }
 
 // Fate is how an attempt to deliver one copy ended.
@@ -100,6 +101,7 @@ type Outcome struct {
 // Failure is one recipient that a message was not delivered to.
 type Failure struct {
 	Recipient Recipient
+	Fate      Fate // Failed, or Blocked: a rule stopped it
 	Reply     Reply
 	At        time.Time // of the last attempt; zero: unknown
 }
