@@ -173,7 +173,7 @@ func (r *Relay) Attempt(ctx context.Context, c smtp.Copy) smtp.Outcome {
 	if mine, err := r.takeOver(ctx, t, j, c); err != nil {
 		return r.notNow(c, err)
 	} else if !mine {
-		o := smtp.Outcome{Fate: smtp.Blocked, Reply: smtp.Refused.With("submitted again after its node was lost: that copy goes, not this one")}
+		o := smtp.Outcome{Fate: smtp.Repeated, Reply: smtp.Refused.With("submitted again after its node was lost: that copy goes, not this one")}
 		r.outcome(context.WithoutCancel(ctx), t, j, c.ID, o, 0)
 		return o
 	}

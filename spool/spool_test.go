@@ -57,6 +57,7 @@ func TestJudge(t *testing.T) {
 		{"sent", 0, 0, sent, "sent", true, false, 0},
 		{"failed", 0, 0, failed, "failed", true, true, 0},
 		{"blocked", 0, 0, blocked, "blocked", true, true, 0},
+		{"another copy goes in its place", 0, 0, smtp.Outcome{Fate: smtp.Repeated, Reply: smtp.Refused}, "repeated", true, false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			now := start.Add(tt.age)
