@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -101,7 +102,8 @@ func (r *Relay) outlast(bytes int, withdraw context.CancelCauseFunc, settle func
 // unkept is the answer where the upstream deferred the message and there is no room for it here either: the
 // upstream's own temporary answer, if it gave one.
 func unkept(reply smtp.Reply, o smtp.Outcome) smtp.Reply {
-	if o.Fate == smtp.Deferred && o.Reply.Temporary() {
+	none := smtp.OutcomeOf(smtp.Reply{}, io.EOF).Reply // our words for no answer at all
+	if o.Fate == smtp.Deferred && o.Reply.Temporary() && o.Reply != none {
 		return o.Reply
 	}
 	return reply
