@@ -76,12 +76,14 @@ type Spool struct {
 
 	Retry  []time.Duration // waits between attempts, the last one again and again; default 1m, 5m, 15m, 1h, 4h
 	GiveUp time.Duration   // after acceptance; default 48h
-	Lease  time.Duration   // default 2m; renewed at a third
-	Poll   time.Duration   // between looks for due copies; default 5s
-	Drain  time.Duration   // how long Run waits for open attempts at its end; default 20s
-	Slots  map[string]int  // attempts at once by upstream, so that none takes another's; for those that are not named 20
-	Now    func() time.Time
-	Log    *slog.Logger
+	// Lease, default 2m, is renewed at a third. A dead node's copies are attempted when it ends, and not as those in doubt:
+	// the connection died with the node, so the upstream has the message or not, and no answer is left to wait for.
+	Lease time.Duration
+	Poll  time.Duration  // between looks for due copies; default 5s
+	Drain time.Duration  // how long Run waits for open attempts at its end; default 20s
+	Slots map[string]int // attempts at once by upstream, so that none takes another's; for those that are not named 20
+	Now   func() time.Time
+	Log   *slog.Logger
 
 	blind bool // Run could not read the store the last time
 
