@@ -95,7 +95,7 @@ func TestSlowUpstreamSlowsItsOwn(t *testing.T) {
 	close(stop)
 	let()
 	clients.Wait()
-	if n := len(quick.Messages()); n != sent || n < 20 { // first come, first served it was two
+	if n := len(quick.Messages()); n != sent || n < 10 { // first come, first served it was two
 		t.Errorf("%d of %d arrived at the other upstream", n, sent)
 	}
 	t.Logf("beside %d queued and %d put off of the slow account, %d of the other were sent, with %d tries again for a connection; at most %d MiB resident", queued.Load(), refused.Load(), sent, again, most)

@@ -58,8 +58,17 @@ func spoolLines(c smtp.Copy, lease time.Time) [][2]string {
 		kind = "bounce"
 	}
 	lines := [][2]string{
-		{"id", c.ID}, {"kind", kind}, {"account", c.Message.Account}, {"message", c.Message.ID}, {"from", "<" + c.Message.From + ">"}, {"to", "<" + recipient(c) + ">"},
-		{"upstream", c.Upstream}, {"bytes", fmt.Sprint(len(c.Message.Data))}, {"accepted", at(c.Accepted)}, {"attempts", fmt.Sprint(c.Attempts)}, {"last answer", c.Last},
+		{"id", c.ID},
+		{"kind", kind},
+		{"account", c.Message.Account},
+		{"message", c.Message.ID},
+		{"from", "<" + c.Message.From + ">"},
+		{"to", "<" + recipient(c) + ">"},
+		{"upstream", c.Upstream},
+		{"bytes", fmt.Sprint(len(c.Message.Data))},
+		{"accepted", at(c.Accepted)},
+		{"attempts", fmt.Sprint(c.Attempts)},
+		{"last answer", c.Last},
 	}
 	if lease.After(time.Now()) {
 		return append(lines, [2]string{"now", "being attempted; another node takes over at " + at(lease) + " unless it goes on"})
