@@ -60,8 +60,8 @@ type TLS struct {
 type Limits struct {
 	Message        Size          `yaml:"message" default:"25MiB" is:"positive" doc:"Largest message."`
 	Recipients     int           `yaml:"recipients" default:"1000" is:"positive" doc:"Recipients of one message."`
-	Connections    int           `yaml:"connections" default:"1000" is:"positive" doc:"Connections open at once."`
-	InFlight       Size          `yaml:"in_flight" default:"256MiB" is:"positive" doc:"Bytes of all messages being received at once; raised to two of the largest where it is less."`
+	Connections    int           `yaml:"connections" default:"1000" is:"positive" doc:"Connections open at once; of the last tenth no account gets more than its part."`
+	InFlight       Size          `yaml:"in_flight" default:"256MiB" is:"positive" doc:"Bytes of all messages being received at once; raised to two of the largest where it is less. No account gets more than four times what it leaves free, or than one message needs."`
 	CommandTimeout time.Duration `yaml:"command_timeout" default:"60s" is:"positive" doc:"Longest wait for a command."`
 	DataTimeout    time.Duration `yaml:"data_timeout" default:"5m" is:"positive" doc:"Longest time for the content of a message."`
 }

@@ -376,7 +376,7 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	for _, args := range []string{
-		"doctor", "keys list", "keys rotate", "assessments list", "assessments new", "journal explain X", "journal verify", "journal export", "spool show X", "spool retry", "spool drop X",
+		"doctor", "keys list", "keys rotate", "assessments list", "assessments new", "journal explain X", "journal verify", "journal export",
 		"contacts export", "contacts set a@b.de country=DE", "optouts export", "optouts import x --format sha256", "rules diff guide current", "rules test x.csv", "rules DE --channel call_live",
 	} {
 		if out, code := g.run(strings.Fields(args)...); code != 2 || !strings.Contains(out, "not supported yet") {

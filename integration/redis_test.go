@@ -66,16 +66,19 @@ func (r *redisServer) kill() {
 // are due that are free.
 const timeScript = `
 local base, long = KEYS[1], string.rep('0', 18) .. '1'
-for _, member in ipairs(redis.call('ZRANGE', base .. ':' .. ARGV[1], 0, -1)) do
+for _, member in ipairs(redis.call('ZRANGE', base .. ':all', 0, -1)) do
 	local id = string.sub(member, 20)
 	local copy = base .. ':copy:' .. id
-	local f = redis.call('HMGET', copy, 'lease', 'due')
-	redis.call('ZREM', base .. ':leased', f[1] .. id)
-	redis.call('ZREM', base .. ':free', f[2] .. id)
-	redis.call('ZREM', base .. ':all', f[2] .. id)
-	redis.call('HSET', copy, 'lease', '', 'due', long)
-	redis.call('ZADD', base .. ':free', 0, long .. id)
-	redis.call('ZADD', base .. ':all', 0, long .. id)
+	local f = redis.call('HMGET', copy, 'lease', 'due', 'queue')
+	if ARGV[1] == 'all' or f[1] == '' then
+		redis.call('ZREM', base .. ':leased', f[1] .. id)
+		redis.call('ZREM', base .. ':free:' .. f[3], f[2] .. id)
+		redis.call('ZREM', base .. ':all', f[2] .. id)
+		redis.call('HSET', copy, 'lease', '', 'due', long)
+		redis.call('ZADD', base .. ':free:' .. f[3], 0, long .. id)
+		redis.call('SADD', base .. ':queues', f[3])
+		redis.call('ZADD', base .. ':all', 0, long .. id)
+	end
 end
 return 1`
 

@@ -173,7 +173,7 @@ func (r *Relay) Attempt(ctx context.Context, c smtp.Copy) smtp.Outcome {
 	if mine, err := r.takeOver(ctx, t, j, c); err != nil {
 		return r.notNow(c, err)
 	} else if !mine {
-		o := smtp.Outcome{Fate: smtp.Blocked, Reply: smtp.Refused.With("submitted again after its node was lost: that copy goes, not this one")}
+		o := smtp.Outcome{Fate: smtp.Repeated, Reply: smtp.Refused.With("submitted again after its node was lost: that copy goes, not this one")}
 		r.outcome(context.WithoutCancel(ctx), t, j, c.ID, o, 0)
 		return o
 	}
@@ -197,5 +197,10 @@ func (r *Relay) Attempt(ctx context.Context, c smtp.Copy) smtp.Outcome {
 // notNow leaves the copy where it is: unknown trouble is temporary.
 func (r *Relay) notNow(c smtp.Copy, err error) smtp.Outcome {
 	r.Log.Error("kept copy not attempted", "message", c.Message.ID, "copy", c.ID, "error", err)
-	return smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault.With("not attempted (%s)", c.ID)}
+	reply := smtp.OurFault.With("not attempted (%s)", c.ID)
+	var no refusal
+	if errors.As(err, &no) {
+		reply = smtp.OurFault.With("not attempted: %s", no.Text)
+	}
+	return smtp.Outcome{Fate: smtp.Deferred, Reply: reply}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -24,13 +25,13 @@ const (
 
 // handThrough sends a message to its one recipient while the client waits, so that the tool hears the upstream's own
 // answer. Without a final answer within the budget the copy is kept and the client hears that.
-func (r *Relay) handThrough(ctx context.Context, t *transaction, j *job) smtp.Reply {
+func (r *Relay) handThrough(waiting context.Context, t *transaction, j *job) smtp.Reply {
 	c, err := t.copyOf(j, r.Now(), r.Budget)
 	if err != nil {
-		t.ward.free(ctx, t.jobs)
+		t.ward.free(waiting, t.jobs)
 		return r.fault(t, "copy", err)
 	}
-	ctx = context.WithoutCancel(ctx)
+	ctx := context.WithoutCancel(waiting)
 	attempt, withdraw := context.WithCancelCause(ctx)
 	done := make(chan smtp.Outcome, 1)
 	go func() {
@@ -55,9 +56,8 @@ func (r *Relay) handThrough(ctx context.Context, t *transaction, j *job) smtp.Re
 	}
 	reply, ok := r.keep(ctx, t, []smtp.Copy{c})
 	if !ok {
-		withdraw(smtp.ErrWithdrawn) // if it is too late for that, the guard keeps the client's retry until it ends
-		r.outlast(2*len(t.m.Data), withdraw, func() { t.ward.unkept(ctx, j, <-done) })
-		return reply
+		withdraw(smtp.ErrWithdrawn)
+		return r.lastAnswer(waiting, t, j, withdraw, done, reply)
 	}
 	t.ward.queued(ctx, map[*job]smtp.Outcome{j: r.unanswered(t)})
 	held, release := r.Spool.Hold(ctx, c)
@@ -67,6 +67,24 @@ func (r *Relay) handThrough(ctx context.Context, t *transaction, j *job) smtp.Re
 		r.settle(ctx, c, <-done)
 	})
 	return merge(c.ID, []smtp.Outcome{r.unanswered(t)})
+}
+
+// lastAnswer is the client's where its message could not be kept and was withdrawn. If it was too late for that, the
+// message is on its way, and the client's retry would be a second copy, or be kept away by the guard: it waits on for
+// the upstream's answer, as long as upstream and door bear it.
+func (r *Relay) lastAnswer(waiting context.Context, t *transaction, j *job, withdraw context.CancelCauseFunc, done <-chan smtp.Outcome, reply smtp.Reply) smtp.Reply {
+	ctx := context.WithoutCancel(waiting)
+	select {
+	case o := <-done:
+		t.ward.unkept(ctx, j, o)
+		if o.Fate.Final() {
+			return o.Reply
+		}
+		return unkept(reply, o)
+	case <-waiting.Done():
+		r.outlast(2*len(t.m.Data), withdraw, func() { t.ward.unkept(ctx, j, <-done) })
+		return reply
+	}
 }
 
 // outlast settles attempts that outlast their client. Where too many bytes are held for such, these attempts are
@@ -84,7 +102,8 @@ func (r *Relay) outlast(bytes int, withdraw context.CancelCauseFunc, settle func
 // unkept is the answer where the upstream deferred the message and there is no room for it here either: the
 // upstream's own temporary answer, if it gave one.
 func unkept(reply smtp.Reply, o smtp.Outcome) smtp.Reply {
-	if o.Fate == smtp.Deferred && o.Reply.Temporary() {
+	none := smtp.OutcomeOf(smtp.Reply{}, io.EOF).Reply // our words for no answer at all
+	if o.Fate == smtp.Deferred && o.Reply.Temporary() && o.Reply != none {
 		return o.Reply
 	}
 	return reply
@@ -123,7 +142,7 @@ func (r *Relay) deliverAll(ctx context.Context, t *transaction, lawful []*job) s
 		}
 		outcomes = append(outcomes, o)
 		if o.Fate == smtp.Failed || o.Fate == smtp.Blocked {
-			failed = append(failed, smtp.Failure{Recipient: j.to, Reply: o.Reply, At: r.Now()})
+			failed = append(failed, smtp.Failure{Recipient: j.to, Fate: o.Fate, Reply: o.Reply, At: r.Now()})
 		}
 	}
 	reply := merge(t.m.ID, outcomes)

@@ -84,3 +84,25 @@ func (t *transaction) ended(j *job, decision, fate, reply string, now time.Time)
 func (t *transaction) repeated(j *job, now time.Time) policy.Entry {
 	return t.ended(j, j.told.Decision, "repeated", j.told.Reply.String(), now)
 }
+
+// Ended is the entry on a kept copy that ended otherwise than by an attempt of the relay's: given up, dropped, or
+// a bounce. What is not known of a copy that cannot be read is left out.
+func (r *Relay) Ended(c smtp.Copy, o smtp.Outcome, fate string, bounce bool) policy.Entry {
+	e := policy.Entry{ID: smtp.NewID(), At: r.Now(), Event: policy.EventOutcome, Message: c.Message.ID, Account: c.Message.Account, Upstream: o.Upstream, Fate: fate, Reply: o.Reply.String()}
+	if bounce {
+		e.Event = policy.EventBounce
+	} else if n, err := readNote(c); err == nil {
+		e.Decision, e.MessageID, e.Category, e.Topic = n.Decision, n.MessageID, n.Category, n.Topic
+		if a := r.book.Load().Accounts[c.Message.Account]; a != nil {
+			e.Sender = a.Sender.ID
+		}
+	}
+	if len(c.Message.To) == 1 {
+		to := c.Message.To[0].Address
+		e.Reply = o.Reply.Without(to)
+		if address, err := policy.Normalise(to); err == nil {
+			e.Person, e.Recipient = r.Key.Person(address), address
+		}
+	}
+	return e
+}

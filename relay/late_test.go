@@ -53,6 +53,69 @@ func TestUnkeptIsWithdrawn(t *testing.T) {
 	close(up.let)
 }
 
+// lateUpstream is one whose message is on its way when it is withdrawn.
+type lateUpstream struct {
+	withdrawn chan struct{}
+	answer    chan smtp.Outcome
+}
+
+func (l lateUpstream) Send(ctx context.Context, _ smtp.Message) (smtp.Reply, error) {
+	<-ctx.Done()
+	close(l.withdrawn)
+	o := <-l.answer
+	if o.Fate == smtp.InDoubt {
+		return smtp.Reply{}, smtp.ErrInDoubt
+	}
+	return o.Reply, nil
+}
+
+// Where there is no room and the message cannot be stopped any more, the client hears the upstream, however late: told
+// to come again it would send a second copy.
+func TestUnkeptAndOnItsWay(t *testing.T) {
+	later := smtp.Reply{Code: 451, Enhanced: [3]int{4, 2, 0}, Text: "later"}
+	gone := smtp.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "gone"}
+	for _, tt := range []struct {
+		name    string
+		keepErr error
+		o       smtp.Outcome
+		want    string
+	}{
+		{"taken after all", smtp.ErrFull, smtp.Outcome{Fate: smtp.Sent, Reply: accepted}, accepted.String()},
+		{"taken after all, and the state is away", errors.New("away"), smtp.Outcome{Fate: smtp.Sent, Reply: accepted}, accepted.String()},
+		{"refused after all", smtp.ErrFull, smtp.Outcome{Fate: smtp.Failed, Reply: gone}, gone.String()},
+		{"put off: the upstream's words", smtp.ErrFull, smtp.Outcome{Fate: smtp.Deferred, Reply: later}, later.String()},
+		{"in doubt", smtp.ErrFull, smtp.Outcome{Fate: smtp.InDoubt}, smtp.SpoolFull.String()},
+		{"the door does not wait any more", smtp.ErrFull, smtp.Outcome{}, smtp.SpoolFull.String()},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.Budget, w.keepErr = time.Millisecond, tt.keepErr
+			up := lateUpstream{make(chan struct{}), make(chan smtp.Outcome)}
+			w.Upstreams["esp"] = up
+			ctx, hangUp := context.WithCancel(t.Context())
+			defer hangUp()
+			go func() {
+				<-up.withdrawn
+				if tt.o == (smtp.Outcome{}) {
+					hangUp()
+					return
+				}
+				up.answer <- tt.o
+			}()
+			reply := w.Message(ctx, smtp.Message{
+				Envelope: smtp.Envelope{ID: smtp.NewID(), Account: "shop", From: "bounce@acme.example"},
+				To:       []smtp.Recipient{{Address: "a@firma.example"}}, Data: []byte(fmt.Sprintf(plainMail, "")),
+			})
+			if reply.String() != tt.want {
+				t.Errorf("got  %s\nwant %s", reply, tt.want)
+			}
+			if tt.o == (smtp.Outcome{}) {
+				up.answer <- smtp.Outcome{Reply: accepted}
+			}
+		})
+	}
+}
+
 // What outlasts its client is in memory beside what the door counts: beyond a bound it waits in the spool instead.
 func TestLateMemoryIsBounded(t *testing.T) {
 	w := newWorld(t)

@@ -29,14 +29,19 @@ func (t *transaction) copyOf(j *job, now time.Time, budget time.Duration) (smtp.
 // again is the transaction of a kept copy, as far as it can be told from the copy and today's book.
 func (r *Relay) again(c smtp.Copy) (*transaction, *job, error) {
 	t := &transaction{m: c.Message, book: r.book.Load()}
+	if t.book.Accounts[c.Message.Account] == nil { // it may come back, and another node may have it already
+		return nil, nil, refusal{smtp.OurFault.With("account %s is not configured any more", c.Message.Account)}
+	}
 	if err := r.read(t); err != nil {
 		return nil, nil, err
 	}
-	var n note
-	if err := json.Unmarshal(c.Note, &n); err != nil {
+	n, err := readNote(c)
+	if err != nil {
 		return nil, nil, err
 	}
-	t.said = n.said
+	if t.said.Category != policy.Marketing || n.Category == policy.Marketing {
+		t.said = n.said // else the account was made a marketing one since, and that binds
+	}
 	address, err := policy.Normalise(c.Message.To[0].Address)
 	if err != nil {
 		return nil, nil, err
@@ -44,4 +49,9 @@ func (r *Relay) again(c smtp.Copy) (*transaction, *job, error) {
 	j := &job{to: c.Message.To[0], person: r.Key.Person(address), id: smtp.NewID()}
 	t.jobs = []*job{j}
 	return t, j, nil
+}
+
+func readNote(c smtp.Copy) (n note, err error) {
+	err = json.Unmarshal(c.Note, &n)
+	return n, err
 }

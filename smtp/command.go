@@ -162,6 +162,9 @@ func (d *dialog) mail(arg string) string {
 	case d.login != nil && d.login.Upstream() != d.passing(): // since a reload
 		d.reply(loginGone)
 		return ""
+	case !d.server.share(d):
+		d.reply(TooManyConns.With("too many connections of this account, others need them"))
+		return ""
 	}
 	path, params, ok := cutPath(arg, "FROM:")
 	if !ok {
@@ -407,7 +410,7 @@ func (d *dialog) lost(b *body, err error) error {
 
 func (d *dialog) newBody(dots bool) *body {
 	return &body{
-		intake: intake{budget: d.server.budget, ctx: d.server.base, wait: d.limits.DataTimeout, hint: d.tx.env.Size, limit: d.limits.Message},
+		intake: intake{budget: d.server.budget, account: d.tx.env.Account, ctx: d.server.base, wait: d.limits.DataTimeout, hint: d.tx.env.Size, limit: d.limits.Message},
 		dots:   dots,
 		pace:   pace{time.Now(), d.limits.DataTimeout},
 	}

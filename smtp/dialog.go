@@ -37,6 +37,7 @@ type dialog struct {
 	helo    string
 	tls     bool
 	account string
+	counted string     // the account that this connection is counted for, under Server.mu
 	auth    bool       // the client authenticated
 	login   *PassLogin // where that was at the upstream
 	tries   int        // failed logins

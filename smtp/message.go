@@ -68,27 +68,29 @@ type Copy struct {
 	Attempts int       // made so far
 	Due      time.Time // of the next attempt
 	Last     string    // the last answer or error, for people
+	Doubt    bool      `json:",omitempty"` // the last attempt's answer was lost: the upstream may have it
 }
 
 // Fate is how an attempt to deliver one copy ended.
 type Fate int
 
-// The fates. Sent, Failed and Blocked are final; the others leave the copy with the gateway.
+// The fates. Deferred and InDoubt leave the copy with the gateway; the others are final. States hold their numbers.
 const (
 	Sent     Fate = iota // the upstream took it: Reply is its own
 	Failed               // refused for good: Reply is the upstream's or ours
 	Blocked              // the decision forbids it: Reply says which rule
 	Deferred             // no final answer: Reply is its 4yz, or says that there was none
 	InDoubt              // the answer was lost after the final dot
+	Repeated             // another copy of the same message goes in its place: nobody is to hear of this one
 )
 
 // String is the word of the journal.
 func (f Fate) String() string {
-	return [...]string{"sent", "failed", "blocked", "deferred", "in doubt"}[f]
+	return [...]string{"sent", "failed", "blocked", "deferred", "in doubt", "repeated"}[f]
 }
 
 // Final tells whether nothing more is to be done for the copy but to report it.
-func (f Fate) Final() bool { return f <= Blocked }
+func (f Fate) Final() bool { return f != Deferred && f != InDoubt }
 
 // Outcome is the result of one attempt for one copy.
 type Outcome struct {
@@ -100,6 +102,7 @@ type Outcome struct {
 // Failure is one recipient that a message was not delivered to.
 type Failure struct {
 	Recipient Recipient
+	Fate      Fate // Failed, or Blocked: a rule stopped it
 	Reply     Reply
 	At        time.Time // of the last attempt; zero: unknown
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func newTestBody(limit int64, dots bool) *body {
-	return &body{dots: dots, intake: intake{budget: newBudget(1 << 30), ctx: context.Background(), wait: time.Minute, limit: limit}}
+	return &body{dots: dots, intake: intake{budget: newBudget(1<<30, 1<<30), ctx: context.Background(), wait: time.Minute, limit: limit}}
 }
 
 // TestDataInAnyPieces: what is taken does not depend on how the network cut it.

@@ -72,18 +72,20 @@ type Server struct {
 	closing   bool
 	listeners map[net.Listener]struct{}
 	dialogs   map[*dialog]struct{}
-	empty     chan struct{} // closed when closing and the last dialog ended
+	accounts  map[string]int // connections by account, of those that have begun a transaction
+	empty     chan struct{}  // closed when closing and the last dialog ended
 }
 
 func (s *Server) setUp() {
 	s.limits = s.Limits.withDefaults()
 	s.log = cmp.Or(s.Log, slog.New(slog.DiscardHandler))
-	s.budget = newBudget(s.limits.InFlight)
+	s.budget = newBudget(s.limits.InFlight, 2*s.limits.Message+intakeStart)
 	s.throttle = newThrottle()
 	s.wide.New = func() any { b := make([]byte, wideBuffer); return &b }
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.listeners = make(map[net.Listener]struct{})
 	s.dialogs = make(map[*dialog]struct{})
+	s.accounts = make(map[string]int)
 	s.empty = make(chan struct{})
 
 	// The dialog below it owns deadlines, sizes, TLS, the EHLO answer and the message data; go-smtp's own are off.
@@ -171,12 +173,36 @@ func (s *Server) admit(c net.Conn, implicit bool) *dialog {
 	return d
 }
 
+// share tells whether an account may begin a transaction on this connection. Of the last tenth of all connections none
+// may have more than its part: clients of one whose upstream is slow pile up, and would leave none for the others.
+func (s *Server) share(d *dialog) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count(d, d.account)
+	scarce := s.limits.Connections - s.limits.Connections/10
+	return d.account == "" || len(s.dialogs) <= scarce || s.accounts[d.account] <= max(1, scarce/len(s.accounts))
+}
+
+// count counts a connection for an account and no other.
+func (s *Server) count(d *dialog, account string) {
+	if d.counted == account {
+		return
+	}
+	if s.accounts[d.counted]--; s.accounts[d.counted] <= 0 {
+		delete(s.accounts, d.counted)
+	}
+	if d.counted = account; account != "" {
+		s.accounts[account]++
+	}
+}
+
 // gone is called when nothing runs for the dialog any more.
 func (s *Server) gone(d *dialog) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.dialogs[d]; ok {
 		delete(s.dialogs, d)
+		s.count(d, "")
 		if s.OnConnect != nil {
 			s.OnConnect(-1)
 		}

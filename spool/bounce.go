@@ -31,7 +31,7 @@ func IsBounce(c smtp.Copy) bool {
 	return string(c.Note) == noteBounce || string(c.Note) == noteFallback
 }
 
-// Bounce tells the sender of m in one report about all recipients that failed, as far as they want to be reported
+// Bounce tells the sender of m in one report about all recipients that failed or were stopped by a rule, as far as they want to be reported
 // (RFC 3461 section 4.1). It returns when the report is durable; Run sends it. Nothing is ever sent about a bounce.
 func (s *Spool) Bounce(ctx context.Context, m smtp.Message, failed []smtp.Failure) error {
 	return s.bounce(ctx, smtp.NewID(), m, time.Time{}, failed)
@@ -41,7 +41,7 @@ func (s *Spool) Bounce(ctx context.Context, m smtp.Message, failed []smtp.Failur
 func (s *Spool) bounceCopy(ctx context.Context, v verdict) error {
 	c := v.copy
 	if !IsBounce(c) {
-		failure := smtp.Failure{Recipient: c.Message.To[0], Reply: v.o.Reply, At: s.now()}
+		failure := smtp.Failure{Recipient: c.Message.To[0], Fate: v.o.Fate, Reply: v.o.Reply, At: s.now()}
 		return s.bounce(ctx, c.ID+"b", c.Message, c.Accepted, []smtp.Failure{failure})
 	}
 	if s.Bouncer == nil || s.Bouncer.Fallback == "" || string(c.Note) == noteFallback {

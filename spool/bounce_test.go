@@ -89,7 +89,7 @@ func TestBounceContent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	items, _ := store.SpoolClaim(t.Context(), "x", now, now, 9)
+	items, _ := store.SpoolClaim(t.Context(), "x", now, now, 9, nil)
 	if len(items) != 1 {
 		t.Fatalf("%d bounces", len(items))
 	}

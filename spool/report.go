@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"mime/quotedprintable"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -33,7 +34,7 @@ func (r report) compose() ([]byte, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "From: Mail Delivery System <MAILER-DAEMON@%s>\r\n", r.host)
 	fmt.Fprintf(&b, "To: <%s>\r\n", printable(r.m.From))
-	fmt.Fprintf(&b, "Subject: Your message was not delivered\r\n")
+	fmt.Fprintf(&b, "Subject: %s\r\n", r.subject())
 	fmt.Fprintf(&b, "Date: %s\r\n", r.now.Format(time.RFC1123Z))
 	fmt.Fprintf(&b, "Message-ID: <%s@%s>\r\n", rand.Text(), r.host)
 	fmt.Fprintf(&b, "Auto-Submitted: auto-replied\r\n") // RFC 3834 section 5
@@ -58,24 +59,45 @@ func (r report) compose() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// text is for people.
+// text is for people. Who was stopped by a rule did not fail: the sender must not look for a fault at the recipient.
 func (r report) text() []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "This is the mail gateway %s.\r\n\r\n", r.host)
-	b.WriteString("Your message could not be delivered to the recipients below.\r\nIt will not be tried again. The end of this report holds its header.\r\n")
-	for _, f := range r.failed {
-		fmt.Fprintf(&b, "\r\n<%s>\r\n", printable(f.Recipient.Address))
-		reply := f.Reply
-		for i, line := range strings.Split(reply.Text, "\n") {
-			reply.Text = printable(line)
-			if i == 0 {
-				fmt.Fprintf(&b, "    %s\r\n", reply)
-			} else {
-				fmt.Fprintf(&b, "    %s\r\n", reply.Text)
+	fmt.Fprintf(&b, "This is the mail gateway %s.\r\n", r.host)
+	paragraph := func(fate smtp.Fate, words string) {
+		for _, f := range r.failed {
+			if f.Fate == smtp.Blocked == (fate == smtp.Blocked) {
+				b.WriteString(words)
+				words = ""
+				r.recipient(&b, f)
 			}
 		}
 	}
+	paragraph(smtp.Failed, "\r\nYour message could not be delivered to the recipients below.\r\nIt will not be tried again.\r\n")
+	paragraph(smtp.Blocked, "\r\nYour message was stopped before it was sent to the recipients below: the rule in\r\n"+
+		"square brackets does not allow it. This is no delivery failure, and sending it again\r\ndoes not help.\r\n")
+	b.WriteString("\r\nThe end of this report holds the header of your message.\r\n")
 	return []byte(b.String())
+}
+
+func (r report) recipient(b *strings.Builder, f smtp.Failure) {
+	fmt.Fprintf(b, "\r\n<%s>\r\n", printable(f.Recipient.Address))
+	reply := f.Reply
+	for i, line := range strings.Split(reply.Text, "\n") {
+		reply.Text = printable(line)
+		if i == 0 {
+			fmt.Fprintf(b, "    %s\r\n", reply)
+		} else {
+			fmt.Fprintf(b, "    %s\r\n", reply.Text)
+		}
+	}
+}
+
+// subject does not call a failure what is none.
+func (r report) subject() string {
+	if slices.ContainsFunc(r.failed, func(f smtp.Failure) bool { return f.Fate != smtp.Blocked }) {
+		return "Your message was not delivered"
+	}
+	return "Your message was stopped by a rule"
 }
 
 // status is for machines: fields of the message, then of each recipient (RFC 3464 sections 2.2, 2.3).
@@ -105,7 +127,7 @@ func (r report) status() []byte {
 		field("Action", "failed")
 		field("Status", statusOf(f.Reply))
 		field("Diagnostic-Code", "smtp; "+f.Reply.String())
-		if !f.At.IsZero() {
+		if !f.At.IsZero() && f.Fate != smtp.Blocked { // a rule stopped it, at this moment: no attempt
 			field("Last-Attempt-Date", f.At.Format(time.RFC1123Z))
 		}
 	}

@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"heed/smtp"
 )
 
-// claimAtOnce bounds the copies that one claim loads, heldBytes the bodies under way: none is claimed above it.
-// attemptLimit ends an attempt that nothing else ends.
+// claimAtOnce bounds the copies that one claim loads, heldBytes the bodies under way to one upstream: none is claimed
+// for it above that. attemptLimit ends an attempt that nothing else ends.
 const (
 	claimAtOnce  = 8
-	heldBytes    = 64 << 20
+	heldBytes    = 32 << 20
 	attemptLimit = 30 * time.Minute
 )
 
@@ -22,6 +23,7 @@ const (
 // under way is then nobody else's, this node's next claim included.
 type claimed struct {
 	copy   smtp.Copy
+	queue  string
 	holder string
 	until  time.Time
 }
@@ -33,51 +35,41 @@ func (s *Spool) Run(ctx context.Context) error {
 	defer withdraw(nil)
 	ended := make(chan claimed)
 	open := map[string]claimed{}
-	size := 0
+	var full []string // queues without room at the last look
 	stop := make(chan struct{})
 	defer close(stop)
-	end := func(c claimed) {
-		delete(open, c.copy.ID)
-		size -= len(c.copy.Message.Data)
-	}
 	poll := time.NewTimer(0)
 	defer poll.Stop()
 	for ctx.Err() == nil {
 		select {
 		case c := <-ended:
-			end(c)
+			if delete(open, c.copy.ID); slices.Contains(full, c.queue) {
+				poll.Reset(0)
+			}
 			continue
 		case <-poll.C:
 		case <-ctx.Done():
 			continue
 		}
-		wait := either(s.Poll, 5*time.Second)
 		s.sweep(ctx)
-		if free := min(s.parallel()-len(open), claimAtOnce); free > 0 && size < heldBytes {
-			due, all := s.claim(ctx, free)
-			for _, c := range due {
-				open[c.copy.ID] = c
-				size += len(c.copy.Message.Data)
-				go func() {
-					s.attempt(work, c)
-					select {
-					case ended <- c:
-					case <-stop:
-					}
-				}()
-			}
-			if all {
-				wait = 0
-			}
-		} else {
-			select { // no room: look again when there is
-			case c := <-ended:
-				end(c)
-				wait = 0
-			case <-ctx.Done():
-			}
+		var n int
+		n, full = s.room(open)
+		due, more := s.claim(ctx, n, full)
+		for _, c := range due {
+			open[c.copy.ID] = c
+			go func() {
+				s.attempt(work, c)
+				select {
+				case ended <- c:
+				case <-stop:
+				}
+			}()
 		}
-		poll.Reset(wait)
+		if more {
+			poll.Reset(0)
+		} else {
+			poll.Reset(either(s.Poll, 5*time.Second))
+		}
 	}
 	withdraw(smtp.ErrWithdrawn)
 	late := time.NewTimer(either(s.Drain, 20*time.Second))
@@ -85,7 +77,7 @@ func (s *Spool) Run(ctx context.Context) error {
 	for len(open) > 0 {
 		select {
 		case c := <-ended:
-			end(c)
+			delete(open, c.copy.ID)
 		case <-late.C:
 			return s.abandon(work, open)
 		}
@@ -93,14 +85,43 @@ func (s *Spool) Run(ctx context.Context) error {
 	return nil
 }
 
-// claim leases up to n due copies. The second result tells that there may be more.
-func (s *Spool) claim(ctx context.Context, n int) ([]claimed, bool) {
+// room is how many copies may be claimed at once, and the queues that none may be claimed of: an upstream that hangs
+// holds its own slots and memory and nobody else's.
+func (s *Spool) room(open map[string]claimed) (n int, full []string) {
+	attempts, bytes := map[string]int{}, map[string]int{}
+	for queue := range s.Slots {
+		attempts[queue] = 0
+	}
+	for _, c := range open {
+		attempts[c.queue]++
+		bytes[c.queue] += len(c.copy.Message.Data)
+	}
+	n = claimAtOnce
+	for queue, busy := range attempts {
+		if free := s.slots(queue) - busy; free <= 0 || bytes[queue] >= heldBytes {
+			full = append(full, queue)
+		} else {
+			n = min(n, free) // whichever it is that they are of
+		}
+	}
+	return n, full
+}
+
+func (s *Spool) slots(queue string) int {
+	if n := s.Slots[queue]; n > 0 {
+		return n
+	}
+	return 20
+}
+
+// claim leases up to n due copies, none of the full queues. The second result tells that there may be more.
+func (s *Spool) claim(ctx context.Context, n int, full []string) ([]claimed, bool) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	holder := s.Node + "/" + smtp.NewID()
 	now := s.now()
 	until := now.Add(s.lease())
-	items, err := s.Store.SpoolClaim(ctx, holder, now, until, n)
+	items, err := s.Store.SpoolClaim(ctx, holder, now, until, n, full)
 	if err != nil {
 		if !errors.Is(err, context.Canceled) && !s.blind { // once, not at every poll
 			s.log().Error("the spool cannot be read", "error", err)
@@ -124,7 +145,7 @@ func (s *Spool) claim(ctx context.Context, n int) ([]claimed, bool) {
 			_, err2 := s.Store.SpoolUpdate(ctx, holder, item.ID, now.Add(time.Hour), item.Meta)
 			s.log().Error("a copy in the spool is unreadable", "copy", item.ID, "error", errors.Join(err, err2))
 		default:
-			due = append(due, claimed{c, holder, until})
+			due = append(due, claimed{c, item.Queue, holder, until})
 		}
 	}
 	return due, len(items) > 0 // fewer than n is no sign: a store returns no more bodies than memory bears
@@ -207,11 +228,4 @@ func (s *Spool) abandon(ctx context.Context, open map[string]claimed) error {
 		}
 	}
 	return fmt.Errorf("spool: %d attempts were still open", len(open))
-}
-
-func (s *Spool) parallel() int {
-	if s.Parallel > 0 {
-		return s.Parallel
-	}
-	return 20
 }

@@ -106,7 +106,7 @@ func TestRunIsBounded(t *testing.T) {
 		var mu sync.Mutex
 		open, most := 0, 0
 		store := &memory{}
-		s := &Spool{Store: store, Node: "n1", Parallel: 5, Attempt: func(context.Context, smtp.Copy) smtp.Outcome {
+		s := &Spool{Store: store, Node: "n1", Slots: map[string]int{"esp": 5}, Attempt: func(context.Context, smtp.Copy) smtp.Outcome {
 			mu.Lock()
 			open++
 			most = max(most, open)
@@ -138,7 +138,7 @@ func TestTwoNodesShareTheWork(t *testing.T) {
 		var mu sync.Mutex
 		by := map[string][]string{}
 		node := func(name string) *Spool {
-			return &Spool{Store: store, Node: name, Parallel: 4, Attempt: func(_ context.Context, c smtp.Copy) smtp.Outcome {
+			return &Spool{Store: store, Node: name, Slots: map[string]int{"esp": 4}, Attempt: func(_ context.Context, c smtp.Copy) smtp.Outcome {
 				mu.Lock()
 				by[c.ID] = append(by[c.ID], name)
 				mu.Unlock()
@@ -179,7 +179,7 @@ func TestCrashedNodeIsTakenOver(t *testing.T) {
 		keep(t, s, "c1")
 		now := time.Now()
 		lease := now.Add(2 * time.Minute)
-		if items, err := store.SpoolClaim(t.Context(), "a/1", now, lease, 1); err != nil || len(items) != 1 {
+		if items, err := store.SpoolClaim(t.Context(), "a/1", now, lease, 1, nil); err != nil || len(items) != 1 {
 			t.Fatal(items, err)
 		}
 		stop := running(t, s)
@@ -434,7 +434,7 @@ func TestUnreadableCopyStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memory{}
 		s := &Spool{Store: store, Node: "a", Attempt: func(context.Context, smtp.Copy) smtp.Outcome { return sent }}
-		if _, err := store.SpoolAdd(t.Context(), "x", time.Now(), body, map[string][]byte{"c0": []byte("{")}, 1000); err != nil {
+		if _, err := store.SpoolAdd(t.Context(), "x", "esp", time.Now(), body, map[string][]byte{"c0": []byte("{")}, 1000); err != nil {
 			t.Fatal(err)
 		}
 		keep(t, s, "c1")

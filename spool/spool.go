@@ -17,6 +17,7 @@ import (
 // Item is one copy in the store.
 type Item = struct {
 	ID    string
+	Queue string // name of the upstream that it was kept for; "" of copies kept before there were queues
 	Due   time.Time
 	Lease time.Time // zero: not leased
 	Meta  []byte    // the smtp.Copy without its data, as JSON
@@ -25,25 +26,34 @@ type Item = struct {
 
 // Store is where the copies wait. Every write is idempotent, and durable when its error is nil.
 type Store interface {
-	// SpoolAdd makes the body and every copy durable, or nothing: copies maps IDs to metas. They are due at due and
-	// until then leased to node. False: all bodies together would exceed max bytes.
-	SpoolAdd(ctx context.Context, node string, due time.Time, body []byte, copies map[string][]byte, max int64) (bool, error)
-	// SpoolClaim leases to node up to n copies that are due at now and not leased to another.
-	SpoolClaim(ctx context.Context, node string, now, until time.Time, n int) ([]Item, error)
+	// SpoolAdd makes the body and every copy durable, or nothing: copies maps IDs to metas. They stand in queue, are due at
+	// due and until then leased to node. False: all bodies together would exceed max bytes.
+	SpoolAdd(ctx context.Context, node, queue string, due time.Time, body []byte, copies map[string][]byte, max int64) (bool, error)
+	// SpoolClaim leases to node up to n copies that are due at now and not leased to another, but for the queues in skip.
+	SpoolClaim(ctx context.Context, node string, now, until time.Time, n int, skip []string) ([]Item, error)
 	// SpoolRenew extends node's leases; it returns the copies that are still node's.
 	SpoolRenew(ctx context.Context, node string, until time.Time, ids []string) ([]string, error)
 	// SpoolUpdate writes meta and due and gives up the lease. False: it was not node's, or the copy is gone.
 	SpoolUpdate(ctx context.Context, node, id string, due time.Time, meta []byte) (bool, error)
+	// SpoolTake is SpoolClaim for one copy, due or not. False: it is leased to another, or gone.
+	SpoolTake(ctx context.Context, node, id string, now, until time.Time) (Item, bool, error)
+	// SpoolRetry makes those of the copies due at now that are not leased; it returns them.
+	SpoolRetry(ctx context.Context, now time.Time, ids []string) ([]string, error)
 	// SpoolDone removes a copy.
 	SpoolDone(ctx context.Context, id string) error
 	// SpoolList reads what waits, by due time, without bodies.
 	SpoolList(ctx context.Context, yield func(Item) bool) error
+	// SpoolGet reads one copy with its body. False: there is none.
+	SpoolGet(ctx context.Context, id string) (Item, bool, error)
 	// SpoolSize is the bytes of all bodies and the number of copies.
 	SpoolSize(ctx context.Context) (bytes int64, copies int, err error)
 }
 
-// GaveUp is the event of a copy that was not delivered in time; all other events are the words of smtp.Fate.
-const GaveUp = "gave up"
+// The events that are not words of smtp.Fate: a copy was not delivered in time, or the operator gave it up.
+const (
+	GaveUp  = "gave up"
+	Dropped = "dropped"
+)
 
 // doubt is how long a copy whose answer was lost is left alone: the upstream may still be working on it, for as long
 // as we would have waited (RFC 5321 section 4.5.3.2.6, RFC 1047).
@@ -64,14 +74,16 @@ type Spool struct {
 	Max     int64    // bytes of all bodies; 0: no limit
 	Node    string   // unique among running gateways
 
-	Retry    []time.Duration // waits between attempts, the last one again and again; default 1m, 5m, 15m, 1h, 4h
-	GiveUp   time.Duration   // after acceptance; default 48h
-	Lease    time.Duration   // default 2m; renewed at a third
-	Poll     time.Duration   // between looks for due copies; default 5s
-	Drain    time.Duration   // how long Run waits for open attempts at its end; default 20s
-	Parallel int             // attempts at once; default 20
-	Now      func() time.Time
-	Log      *slog.Logger
+	Retry  []time.Duration // waits between attempts, the last one again and again; default 1m, 5m, 15m, 1h, 4h
+	GiveUp time.Duration   // after acceptance; default 48h
+	// Lease, default 2m, is renewed at a third. A dead node's copies are attempted when it ends, and not as those in doubt:
+	// the connection died with the node, so the upstream has the message or not, and no answer is left to wait for.
+	Lease time.Duration
+	Poll  time.Duration  // between looks for due copies; default 5s
+	Drain time.Duration  // how long Run waits for open attempts at its end; default 20s
+	Slots map[string]int // attempts at once by upstream, so that none takes another's; for those that are not named 20
+	Now   func() time.Time
+	Log   *slog.Logger
 
 	blind bool // Run could not read the store the last time
 
@@ -79,7 +91,7 @@ type Spool struct {
 	over map[string]bool // sent or taken back, but perhaps still in the store because it failed: never to be attempted
 }
 
-// Keep makes the copies of one transaction durable, with their common body. They are leased to this node until their
+// Keep makes the copies of one transaction durable, with their common body and upstream. They are leased to this node until their
 // Due, the latest if they differ, and are tried then unless they were settled before. smtp.ErrFull: nothing was kept.
 func (s *Spool) Keep(ctx context.Context, body []byte, copies []smtp.Copy) error {
 	if !s.Enabled {
@@ -111,7 +123,7 @@ func (s *Spool) keep(ctx context.Context, body []byte, copies []smtp.Copy, limit
 			due = c.Due
 		}
 	}
-	ok, err := s.Store.SpoolAdd(ctx, s.Node, due, body, metas, limit)
+	ok, err := s.Store.SpoolAdd(ctx, s.Node, copies[0].Upstream, due, body, metas, limit)
 	if err != nil {
 		// They may be there all the same. The client is told to come again, so they must not be sent as well.
 		for id := range metas {
@@ -149,10 +161,15 @@ func (s *Spool) List(ctx context.Context, yield func(c smtp.Copy, lease time.Tim
 	return s.Store.SpoolList(ctx, func(item Item) bool {
 		c, err := decode(item)
 		if err != nil {
-			c = smtp.Copy{ID: item.ID, Due: item.Due, Last: "unreadable: " + err.Error()}
+			c = unreadable(item, err)
 		}
 		return yield(c, item.Lease)
 	})
+}
+
+// unreadable stands for a copy by another version, or a damaged one.
+func unreadable(item Item, err error) smtp.Copy {
+	return smtp.Copy{ID: item.ID, Upstream: item.Queue, Due: item.Due, Last: "unreadable: " + err.Error(), Message: smtp.Message{Data: item.Body}}
 }
 
 func encode(c smtp.Copy) ([]byte, error) {

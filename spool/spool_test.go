@@ -56,7 +56,8 @@ func TestJudge(t *testing.T) {
 		{"in doubt near the end", 9, 48*time.Hour - time.Second, inDoubt, "in doubt", false, false, 10 * time.Minute},
 		{"sent", 0, 0, sent, "sent", true, false, 0},
 		{"failed", 0, 0, failed, "failed", true, true, 0},
-		{"blocked", 0, 0, blocked, "blocked", true, false, 0},
+		{"blocked", 0, 0, blocked, "blocked", true, true, 0},
+		{"another copy goes in its place", 0, 0, smtp.Outcome{Fate: smtp.Repeated, Reply: smtp.Refused}, "repeated", true, false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			now := start.Add(tt.age)
@@ -89,7 +90,7 @@ func TestKeep(t *testing.T) {
 		if err := s.Keep(t.Context(), body, []smtp.Copy{kept, other}); err != nil {
 			t.Fatal(err)
 		}
-		if items, _ := store.SpoolClaim(t.Context(), "n2", due.Add(-1), due, 9); len(items) != 0 {
+		if items, _ := store.SpoolClaim(t.Context(), "n2", due.Add(-1), due, 9, nil); len(items) != 0 {
 			t.Errorf("claimed before its time: %v", items)
 		}
 		var listed []string
@@ -103,7 +104,7 @@ func TestKeep(t *testing.T) {
 		if err != nil || !slices.Equal(listed, []string{"c1", "c2"}) {
 			t.Errorf("listed %v, %v", listed, err)
 		}
-		items, _ := store.SpoolClaim(t.Context(), "n2", due, due.Add(1), 9)
+		items, _ := store.SpoolClaim(t.Context(), "n2", due, due.Add(1), 9, nil)
 		if len(items) != 2 || string(items[0].Body) != string(body) || strings.Contains(string(items[0].Meta), "hello") {
 			t.Errorf("got %v", items)
 		}
@@ -155,7 +156,9 @@ func TestSettle(t *testing.T) {
 		ids    []string // what waits afterwards
 	}{
 		{"sent", nil, sent, nil},
-		{"blocked is not bounced", nil, blocked, nil},
+		{"blocked", nil, blocked, []string{"c1b"}},
+		{"blocked, null sender", func(c *smtp.Copy) { c.Message.From = "" }, blocked, nil},
+		{"blocked, NOTIFY=NEVER", func(c *smtp.Copy) { c.Message.To[0].Notify = []string{"NEVER"} }, blocked, nil},
 		{"deferred", nil, deferred, []string{"c1"}},
 		{"in doubt", nil, inDoubt, []string{"c1"}},
 		{"failed", nil, failed, []string{"c1b"}},

@@ -33,7 +33,7 @@ func (m *memory) fails(call, node, id string) error {
 	return m.failing(call, node, id)
 }
 
-func (m *memory) SpoolAdd(_ context.Context, node string, due time.Time, body []byte, copies map[string][]byte, max int64) (bool, error) {
+func (m *memory) SpoolAdd(_ context.Context, node, queue string, due time.Time, body []byte, copies map[string][]byte, max int64) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.size()+int64(len(body)) > max {
@@ -45,20 +45,20 @@ func (m *memory) SpoolAdd(_ context.Context, node string, due time.Time, body []
 	body = bytes.Clone(body)
 	for id, meta := range copies {
 		if m.items[id] == nil {
-			m.items[id] = &held{Item{id, due, due, meta, body}, node}
+			m.items[id] = &held{Item{id, queue, due, due, meta, body}, node}
 		}
 	}
 	return true, m.fails("add", node, "")
 }
 
-func (m *memory) SpoolClaim(ctx context.Context, node string, now, until time.Time, n int) ([]Item, error) {
+func (m *memory) SpoolClaim(ctx context.Context, node string, now, until time.Time, n int, skip []string) ([]Item, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := cmp.Or(m.fails("claim", node, ""), ctx.Err()); err != nil {
 		return nil, err
 	}
 	due := slices.DeleteFunc(m.sorted(), func(h *held) bool {
-		return h.Due.After(now) || h.Lease.After(now) && h.node != node
+		return slices.Contains(skip, h.Queue) || h.Due.After(now) || h.Lease.After(now) && h.node != node
 	})
 	var items []Item
 	for _, h := range due[:min(n, len(due))] {
@@ -96,6 +96,36 @@ func (m *memory) SpoolUpdate(_ context.Context, node, id string, due time.Time, 
 	}
 	h.Due, h.Meta, h.node, h.Lease = due, meta, "", time.Time{}
 	return true, nil
+}
+
+func (m *memory) SpoolTake(_ context.Context, node, id string, now, until time.Time) (Item, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.items[id]
+	if h == nil || h.Lease.After(now) && h.node != node {
+		return Item{}, false, m.fails("take", node, id)
+	}
+	h.node, h.Lease = node, until
+	return h.Item, true, m.fails("take", node, id)
+}
+
+func (m *memory) SpoolRetry(_ context.Context, now time.Time, ids []string) (free []string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range ids {
+		if h := m.items[id]; h != nil && !h.Lease.After(now) {
+			if h.Due.After(now) {
+				h.Due = now
+			}
+			free = append(free, id)
+		}
+	}
+	return free, m.fails("retry", "", "")
+}
+
+func (m *memory) SpoolGet(_ context.Context, id string) (Item, bool, error) {
+	item, ok := m.get(id)
+	return item, ok, nil
 }
 
 func (m *memory) SpoolDone(_ context.Context, id string) error {

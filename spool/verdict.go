@@ -26,10 +26,10 @@ func (s *Spool) judge(c smtp.Copy, o smtp.Outcome) verdict {
 		c.Accepted = s.now()
 	}
 	c.Attempts++
-	c.Last = o.Reply.String()
+	c.Last, c.Doubt = o.Reply.String(), o.Fate == smtp.InDoubt
 	v := verdict{copy: c, o: o, event: o.Fate.String()}
 	if o.Fate.Final() {
-		v.remove, v.bounce = true, o.Fate == smtp.Failed
+		v.remove, v.bounce = true, o.Fate == smtp.Failed || o.Fate == smtp.Blocked
 		return v
 	}
 	due, again := s.next(c, o.Fate, s.now())

@@ -38,20 +38,26 @@ type State interface {
 	Trim(ctx context.Context, before time.Time) (int, error)
 
 	// SpoolAdd makes the body and every copy that refers to it durable, or nothing: copies maps a copy's ID to its
-	// meta, opaque here. They are due at due and until then leased to node. max bounds the bytes of all bodies: where they
-	// would exceed it, false and nothing is added.
-	SpoolAdd(ctx context.Context, node string, due time.Time, body []byte, copies map[string][]byte, max int64) (bool, error)
+	// meta, opaque here. They stand in a queue, are due at due and until then leased to node. max bounds the bytes of all
+	// bodies: where they would exceed it, false and nothing is added.
+	SpoolAdd(ctx context.Context, node, queue string, due time.Time, body []byte, copies map[string][]byte, max int64) (bool, error)
 	// SpoolClaim leases to node up to n copies that are due at now and not leased to another (a lease ends at its
-	// until), earliest first, with their bodies.
-	SpoolClaim(ctx context.Context, node string, now, until time.Time, n int) ([]SpoolItem, error)
+	// until), earliest first, with their bodies. The queues in skip are left out, however much waits in them.
+	SpoolClaim(ctx context.Context, node string, now, until time.Time, n int, skip []string) ([]SpoolItem, error)
 	// SpoolRenew extends node's leases on these copies; it returns those that are still node's.
 	SpoolRenew(ctx context.Context, node string, until time.Time, ids []string) ([]string, error)
 	// SpoolUpdate writes a copy's meta and when it is due next, and gives up node's lease. False: not node's lease, or gone.
 	SpoolUpdate(ctx context.Context, node, id string, due time.Time, meta []byte) (bool, error)
+	// SpoolTake is SpoolClaim for one copy, due or not. False: it is leased to another, or gone.
+	SpoolTake(ctx context.Context, node, id string, now, until time.Time) (SpoolItem, bool, error)
+	// SpoolRetry makes those of the copies due at now that are not leased; it returns them.
+	SpoolRetry(ctx context.Context, now time.Time, ids []string) ([]string, error)
 	// SpoolDone removes a copy, and its body with the last copy that refers to it.
 	SpoolDone(ctx context.Context, id string) error
 	// SpoolList reads what waits, by due time, without bodies.
 	SpoolList(ctx context.Context, yield func(SpoolItem) bool) error
+	// SpoolGet reads one copy with its body. False: there is none.
+	SpoolGet(ctx context.Context, id string) (SpoolItem, bool, error)
 	// SpoolSize is the bytes of all bodies and the number of copies.
 	SpoolSize(ctx context.Context) (bytes int64, copies int, err error)
 
@@ -75,6 +81,7 @@ type State interface {
 // SpoolItem is one copy in the spool. An alias, so that the spool and the stores need not import each other.
 type SpoolItem = struct {
 	ID    string
+	Queue string
 	Due   time.Time
 	Lease time.Time // zero: not leased
 	Meta  []byte

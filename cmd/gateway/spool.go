@@ -12,10 +12,10 @@ import (
 )
 
 type spoolCmd struct {
-	List  spoolList `cmd:"" help:"What waits, by the time of its next attempt."`
-	Show  unbuilt   `cmd:"" hidden:"" help:"One copy (not supported yet)."`
-	Retry unbuilt   `cmd:"" hidden:"" help:"Attempt now (not supported yet)."`
-	Drop  unbuilt   `cmd:"" hidden:"" help:"Give up one copy (not supported yet)."`
+	List  spoolList  `cmd:"" help:"What waits, by the time of its next attempt."`
+	Show  spoolShow  `cmd:"" help:"Everything known of one copy."`
+	Retry spoolRetry `cmd:"" help:"Attempt a copy now, or everything that waits."`
+	Drop  spoolDrop  `cmd:"" help:"Give up one copy."`
 }
 
 type spoolList struct{}
@@ -44,7 +44,7 @@ func recipient(c smtp.Copy) string {
 func spoolRow(c smtp.Copy, lease time.Time) map[string]any {
 	return map[string]any{
 		"id": c.ID, "message": c.Message.ID, "account": c.Message.Account, "from": c.Message.From, "recipient": recipient(c), "upstream": c.Upstream,
-		"accepted": c.Accepted, "due": c.Due, "attempts": c.Attempts, "last": c.Last, "in_progress": lease.After(time.Now()), "bounce": spool.IsBounce(c),
+		"accepted": c.Accepted, "due": c.Due, "attempts": c.Attempts, "last": c.Last, "in_doubt": c.Doubt, "in_progress": lease.After(time.Now()), "bounce": spool.IsBounce(c),
 	}
 }
 
@@ -52,6 +52,8 @@ func spoolText(c smtp.Copy, lease time.Time) string {
 	when := "next attempt " + c.Due.UTC().Format(time.RFC3339)
 	if lease.After(time.Now()) {
 		when = "being attempted"
+	} else if c.Doubt {
+		when += ", in doubt"
 	}
 	what := c.Message.Account
 	if spool.IsBounce(c) {
@@ -63,13 +65,13 @@ func spoolText(c smtp.Copy, lease time.Time) string {
 // startSpool starts the retry loop. It runs where the spool is off too: what waits from before is still owed.
 func (g *gateway) startSpool() {
 	c := g.config
-	parallel := 0
+	slots := make(map[string]int, len(c.Upstreams))
 	for _, u := range c.Upstreams {
-		parallel += u.Connections
+		slots[u.Name] = u.Connections
 	}
 	s := &spool.Spool{
 		Store: g.state, Attempt: g.relay.Attempt, Report: g.spoolReport, Enabled: c.Spool.Enabled, Max: int64(c.Spool.Max),
-		Node: c.Hostname + "/" + smtp.NewID(), Poll: time.Second, Drain: g.patience / 2, Parallel: parallel, Retry: c.Spool.Retry, GiveUp: c.Spool.GiveUp, Now: time.Now, Log: g.log,
+		Node: c.Hostname + "/" + smtp.NewID(), Poll: time.Second, Drain: g.patience / 2, Slots: slots, Retry: c.Spool.Retry, GiveUp: c.Spool.GiveUp, Now: time.Now, Log: g.log,
 		Bouncer: &spool.Bouncer{Upstream: c.Bounces.Upstream, Sender: g.relay.Upstreams[c.Bounces.Upstream], Fallback: c.Bounces.FallbackTo, Hostname: c.Hostname},
 	}
 	if c.Spool.Enabled {
@@ -95,14 +97,7 @@ func (g *gateway) spoolReport(ctx context.Context, c smtp.Copy, o smtp.Outcome, 
 	if !bounce && event != spool.GaveUp {
 		return
 	}
-	e := policy.Entry{ID: smtp.NewID(), At: time.Now(), Event: policy.EventOutcome, Message: c.Message.ID, Account: c.Message.Account, Fate: event, Reply: o.Reply.Without(recipient(c))}
-	if bounce {
-		e.Event = policy.EventBounce
-	}
-	if address, err := policy.Normalise(recipient(c)); err == nil {
-		e.Person, e.Recipient = g.keys.AddressKey().Person(address), address
-	}
-	if err := g.state.Record(ctx, []policy.Entry{e}); err != nil {
+	if err := g.state.Record(ctx, []policy.Entry{g.relay.Ended(c, o, event, bounce)}); err != nil {
 		g.log.Error("outcome not journaled", "copy", c.ID, "event", event, "error", err)
 	}
 }

@@ -40,7 +40,7 @@ type Store struct {
 }
 
 const (
-	schemaVersion = 1
+	schemaVersion = 2 // 2: the spool has queues
 	metaKey       = "heed:{meta}:state"
 	page          = 256 // entries a stream reads at a time
 	chunk         = 1000
@@ -123,10 +123,17 @@ func (s *Store) greet(ctx context.Context) error {
 	if err := s.write(ctx, set, get); err != nil {
 		return err
 	}
-	if version, err := get.Int(); err != nil || version > schemaVersion {
+	version, err := get.Int()
+	switch {
+	case err != nil || version > schemaVersion:
 		return fmt.Errorf("the state has schema %v, this program knows %d: use the newer program that wrote it", get.Val(), schemaVersion)
+	case version == schemaVersion:
+		return nil
 	}
-	return nil
+	if err := s.moveToQueues(ctx); err != nil {
+		return err
+	}
+	return s.write(ctx, redis.NewIntCmd(ctx, "hset", metaKey, "schema", schemaVersion))
 }
 
 // bound gives an operation its deadline.

@@ -49,7 +49,7 @@ func TestAcknowledgedWritesSurviveAKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if ok, err := s.SpoolAdd(t.Context(), "n", at, []byte("body"), map[string][]byte{"c": nil}, 100); !ok || err != nil {
+	if ok, err := s.SpoolAdd(t.Context(), "n", "q", at, []byte("body"), map[string][]byte{"c": nil}, 100); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	r.Kill()
@@ -372,7 +372,7 @@ func TestTwoNodesShareTheState(t *testing.T) {
 		t.Error("the other node does not know of the opt-out")
 	}
 	// A copy that this node never saw is found all the same.
-	if ok, err := a.SpoolAdd(t.Context(), "a", at, []byte("x"), map[string][]byte{"c1": nil, "c2": nil}, 100); !ok || err != nil {
+	if ok, err := a.SpoolAdd(t.Context(), "a", "q", at, []byte("x"), map[string][]byte{"c1": nil, "c2": nil}, 100); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	if held, err := b.SpoolRenew(t.Context(), "a", at.Add(time.Hour), []string{"c1", "c2"}); len(held) != 2 || err != nil {
@@ -405,7 +405,7 @@ func TestKeysHoldNoAddressAndOneSlotHoldsAPerson(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if ok, err := s.SpoolAdd(t.Context(), "n", at, []byte("b"), map[string][]byte{"c": nil}, 9); !ok || err != nil {
+	if ok, err := s.SpoolAdd(t.Context(), "n", "q", at, []byte("b"), map[string][]byte{"c": nil}, 9); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	keys, err := plain(t, r).Keys(t.Context(), "*").Result()
@@ -437,7 +437,7 @@ func TestFullMemory(t *testing.T) {
 	r := storetest.StartRedis(t)
 	s := open(t, r.URL(), store.Options{})
 	add := func(id string) (bool, error) {
-		return s.SpoolAdd(t.Context(), "n", at, []byte("body"), map[string][]byte{id: nil}, 1<<30)
+		return s.SpoolAdd(t.Context(), "n", "q", at, []byte("body"), map[string][]byte{id: nil}, 1<<30)
 	}
 	if ok, err := add("c1"); !ok || err != nil {
 		t.Fatal(ok, err)
@@ -452,7 +452,7 @@ func TestFullMemory(t *testing.T) {
 		}
 	}
 	// What empties the spool goes on.
-	if items, err := s.SpoolClaim(t.Context(), "n", at, at.Add(time.Minute), 9); len(items) != 1 || err != nil {
+	if items, err := s.SpoolClaim(t.Context(), "n", at, at.Add(time.Minute), 9, nil); len(items) != 1 || err != nil {
 		t.Error("claimed:", items, err)
 	}
 	if ok, err := s.SpoolUpdate(t.Context(), "n", "c1", at, []byte("m")); !ok || err != nil {
@@ -473,7 +473,7 @@ func second[T any](_ T, err error) error { return err }
 
 func TestANewerStateIsRefused(t *testing.T) {
 	r := storetest.StartRedis(t)
-	if err := plain(t, r).HSet(t.Context(), "heed:{meta}:state", "schema", 2).Err(); err != nil {
+	if err := plain(t, r).HSet(t.Context(), "heed:{meta}:state", "schema", 3).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.Open(t.Context(), r.URL(), store.Options{}); err == nil || !strings.Contains(err.Error(), "use the newer program") {

@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -19,10 +18,6 @@ import (
 var (
 	//go:embed lua/spool_add.lua
 	spoolAddScript string
-	//go:embed lua/spool_due.lua
-	spoolDueScript string
-	//go:embed lua/spool_claim.lua
-	spoolClaimScript string
 	//go:embed lua/spool_renew.lua
 	spoolRenewScript string
 	//go:embed lua/spool_update.lua
@@ -34,6 +29,7 @@ var (
 // item is store.SpoolItem.
 type item = struct {
 	ID    string
+	Queue string
 	Due   time.Time
 	Lease time.Time
 	Meta  []byte
@@ -42,9 +38,6 @@ type item = struct {
 
 // shardCount is how many parts the spool has. All that came with one body lies in one shard for good.
 const shardCount = 16
-
-// claimBytes bounds the bodies that one claim brings into memory; the first always comes.
-const claimBytes = 32 << 20
 
 var (
 	errNoNode   = errors.New("spool: a lease needs a node's name")
@@ -95,7 +88,7 @@ func (h *shardHints) split(ids []string) map[int][]string {
 
 // SpoolAdd measures the other shards, then adds the body and its copies in one script. Adders at the same time may
 // exceed limit by one body each at most.
-func (s *Store) SpoolAdd(ctx context.Context, node string, due time.Time, body []byte, copies map[string][]byte, limit int64) (bool, error) {
+func (s *Store) SpoolAdd(ctx context.Context, node, queue string, due time.Time, body []byte, copies map[string][]byte, limit int64) (bool, error) {
 	switch {
 	case node == "":
 		return false, errNoNode
@@ -117,7 +110,7 @@ func (s *Store) SpoolAdd(ctx context.Context, node string, due time.Time, body [
 			limit -= size
 		}
 	}
-	args := []any{node, stamp(due), notNil(body), limit}
+	args := []any{node, queue, stamp(due), notNil(body), limit}
 	for _, id := range ids {
 		args = append(args, id, notNil(copies[id]))
 	}
@@ -135,123 +128,6 @@ func notNil(b []byte) []byte {
 		return []byte{}
 	}
 	return b
-}
-
-// candidate is a copy that was due and free when it was looked at.
-type candidate struct {
-	id, due, body string
-	size          int64
-	shard         int
-}
-
-// SpoolClaim looks for the earliest copies of all shards and leases those that nobody took meanwhile. A lease that
-// runs is not given out again, not even to its holder, who may be sending that copy. It returns fewer than n where
-// their bodies would fill the memory.
-func (s *Store) SpoolClaim(ctx context.Context, node string, now, until time.Time, n int) ([]item, error) {
-	if node == "" {
-		return nil, errNoNode
-	}
-	if n <= 0 {
-		return nil, nil
-	}
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	found, err := s.spoolDue(ctx, now, n)
-	if err != nil {
-		return nil, err
-	}
-	ids := map[int][]any{}
-	for _, c := range choose(found, n) {
-		ids[c.shard] = append(ids[c.shard], c.id)
-	}
-	shards := slices.Sorted(maps.Keys(ids))
-	var cmds []redis.Cmder
-	for _, shard := range shards {
-		cmds = append(cmds, script(ctx, spoolClaimScript, shardKey(shard), append([]any{node, stamp(now), stamp(until)}, ids[shard]...)...))
-	}
-	if err := s.write(ctx, cmds...); err != nil {
-		return nil, err // what was leased becomes free when the lease ends
-	}
-	var items []item
-	for i, shard := range shards {
-		got, err := claimedItems(cmds[i].(*redis.Cmd), until)
-		if err != nil {
-			return nil, err
-		}
-		for _, it := range got {
-			s.shards.put(shard, it.ID)
-		}
-		items = append(items, got...)
-	}
-	slices.SortFunc(items, func(a, b item) int { return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.ID, b.ID)) })
-	return items, nil
-}
-
-// spoolDue frees ended leases and looks into every shard.
-func (s *Store) spoolDue(ctx context.Context, now time.Time, n int) ([]candidate, error) {
-	cmds := make([]redis.Cmder, shardCount)
-	for shard := range cmds {
-		cmds[shard] = script(ctx, spoolDueScript, shardKey(shard), stamp(now), n)
-	}
-	if err := s.write(ctx, cmds...); err != nil {
-		return nil, err
-	}
-	var found []candidate
-	for shard, cmd := range cmds {
-		values, err := cmd.(*redis.Cmd).Slice()
-		if err != nil {
-			return nil, err
-		}
-		for f := range slices.Chunk(values, 4) {
-			c := candidate{shard: shard}
-			c.id, _ = f[0].(string)
-			c.due, _ = f[1].(string)
-			c.body, _ = f[2].(string)
-			c.size, _ = f[3].(int64)
-			found = append(found, c)
-		}
-	}
-	return found, nil
-}
-
-// choose takes the earliest n, as far as the memory for their bodies allows.
-func choose(found []candidate, n int) []candidate {
-	slices.SortFunc(found, func(a, b candidate) int { return cmp.Or(cmp.Compare(a.due, b.due), cmp.Compare(a.id, b.id)) })
-	found = found[:min(n, len(found))]
-	seen := map[string]bool{}
-	var sum int64
-	for i, c := range found {
-		if !seen[c.body] {
-			sum += c.size
-		}
-		if seen[c.body] = true; sum > claimBytes && i > 0 {
-			return found[:i]
-		}
-	}
-	return found
-}
-
-// claimedItems reads the answer of the claim script; copies that share a body share its memory.
-func claimedItems(cmd *redis.Cmd, until time.Time) ([]item, error) {
-	lists, err := cmd.Slice()
-	if err != nil {
-		return nil, err
-	}
-	copies, _ := lists[0].([]any)
-	bodies, _ := lists[1].([]any)
-	data := map[any][]byte{}
-	for b := range slices.Chunk(bodies, 2) {
-		text, _ := b[1].(string)
-		data[b[0]] = []byte(text)
-	}
-	items := make([]item, 0, len(copies)/4)
-	for c := range slices.Chunk(copies, 4) {
-		id, _ := c[0].(string)
-		due, _ := c[1].(string)
-		meta, _ := c[2].(string)
-		items = append(items, item{ID: id, Due: moment(due), Lease: until, Meta: []byte(meta), Body: data[c[3]]})
-	}
-	return items, nil
 }
 
 // SpoolRenew extends leases, also those that have ended and that nobody else took.
@@ -288,10 +164,7 @@ func (s *Store) SpoolRenew(ctx context.Context, node string, until time.Time, id
 func (s *Store) anyShard(ctx context.Context, text, id string, args ...any) (bool, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	var cmds []redis.Cmder
-	for shard := range s.shards.split([]string{id}) {
-		cmds = append(cmds, script(ctx, text, shardKey(shard), args...))
-	}
+	cmds := s.inShards(ctx, text, id, args...)
 	if err := s.write(ctx, cmds...); err != nil {
 		return false, err
 	}

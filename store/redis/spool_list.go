@@ -12,7 +12,7 @@ var spoolListScript string
 
 // listed is how far one shard has been read.
 type listed struct {
-	ahead []string // member, lease, meta, in turn
+	ahead []string // member, lease, queue, meta, in turn
 	from  string   // "": read to its end
 }
 
@@ -36,10 +36,11 @@ func (s *Store) SpoolList(ctx context.Context, yield func(item) bool) error {
 			return nil
 		}
 		f := shards[first].ahead
-		if !yield(item{ID: f[0][timeLen:], Due: moment(f[0][:timeLen]), Lease: moment(f[1]), Meta: []byte(f[2])}) {
+		s.shards.put(first, f[0][timeLen:])
+		if !yield(item{ID: f[0][timeLen:], Due: moment(f[0][:timeLen]), Queue: f[2], Lease: moment(f[1]), Meta: []byte(f[3])}) {
 			return nil
 		}
-		shards[first].ahead = f[3:]
+		shards[first].ahead = f[4:]
 	}
 }
 
@@ -55,8 +56,8 @@ func (s *Store) listAhead(ctx context.Context, shard int, l *listed) error {
 	if err := s.read(ctx, cmd); err != nil {
 		return err
 	}
-	if l.ahead, l.from = cmd.Val(), ""; len(l.ahead) == 3*count {
-		l.from = "(" + l.ahead[len(l.ahead)-3]
+	if l.ahead, l.from = cmd.Val(), ""; len(l.ahead) == 4*count {
+		l.from = "(" + l.ahead[len(l.ahead)-4]
 	}
 	return nil
 }

@@ -13,14 +13,12 @@ import (
 // item is store.SpoolItem.
 type item = struct {
 	ID    string
+	Queue string
 	Due   time.Time
 	Lease time.Time
 	Meta  []byte
 	Body  []byte
 }
-
-// claimBytes bounds the bodies that one claim brings into memory; the first always comes.
-const claimBytes = 32 << 20
 
 var (
 	errNoNode   = errors.New("spool: a lease needs a node's name")
@@ -28,7 +26,7 @@ var (
 )
 
 // SpoolAdd makes the body and its copies durable in one transaction.
-func (s *Store) SpoolAdd(ctx context.Context, node string, due time.Time, body []byte, copies map[string][]byte, limit int64) (bool, error) {
+func (s *Store) SpoolAdd(ctx context.Context, node, queue string, due time.Time, body []byte, copies map[string][]byte, limit int64) (bool, error) {
 	switch {
 	case node == "":
 		return false, errNoNode
@@ -42,7 +40,7 @@ func (s *Store) SpoolAdd(ctx context.Context, node string, due time.Time, body [
 	}
 	var fits bool
 	err := s.write(ctx, len(own), func(t *tx) (err error) {
-		fits, err = spoolAdd(t, node, nanos(due), own, metas, limit)
+		fits, err = spoolAdd(t, node, queue, nanos(due), own, metas, limit)
 		return err
 	})
 	if err != nil {
@@ -51,7 +49,7 @@ func (s *Store) SpoolAdd(ctx context.Context, node string, due time.Time, body [
 	return fits, nil
 }
 
-func spoolAdd(t *tx, node string, due int64, body []byte, copies map[string][]byte, limit int64) (bool, error) {
+func spoolAdd(t *tx, node, queue string, due int64, body []byte, copies map[string][]byte, limit int64) (bool, error) {
 	var size int64
 	if err := t.row("SELECT bytes FROM spool_size").Scan(&size); err != nil {
 		return false, err
@@ -71,100 +69,13 @@ func spoolAdd(t *tx, node string, due int64, body []byte, copies map[string][]by
 		return false, err
 	}
 	for _, id := range ids {
-		_, err := t.exec("INSERT INTO copies (id, body, due, node, lease, meta) VALUES (?, ?, ?, ?, ?, ?)", id, key, due, node, due, copies[id])
+		_, err := t.exec("INSERT INTO copies (id, queue, body, due, node, lease, meta) VALUES (?, ?, ?, ?, ?, ?, ?)", id, queue, key, due, node, due, copies[id])
 		if err != nil {
 			return false, err
 		}
 	}
 	_, err := t.exec("UPDATE spool_size SET bytes = bytes + ?", len(body))
 	return err == nil, err
-}
-
-// SpoolClaim leases copies whose lease has ended, whoever held it: one that runs is not given out again, not even
-// to its holder, who may be sending that copy. It returns fewer than n where their bodies would fill the memory.
-func (s *Store) SpoolClaim(ctx context.Context, node string, now, until time.Time, n int) ([]item, error) {
-	if node == "" {
-		return nil, errNoNode
-	}
-	if any, err := s.spoolAnyDue(ctx, nanos(now)); err != nil || !any || n <= 0 {
-		return nil, err // an idle spool costs no write
-	}
-	var got []claimed
-	err := s.write(ctx, 0, func(t *tx) (err error) {
-		got, err = spoolClaim(t, node, nanos(now), nanos(until), n)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return s.spoolBodies(ctx, got, until)
-}
-
-func (s *Store) spoolAnyDue(ctx context.Context, now int64) (any bool, err error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	err = s.reads.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM copies WHERE due <= ? AND lease <= ?)", now, now).Scan(&any)
-	return any, explain(err)
-}
-
-type claimed struct {
-	item
-	body int64
-}
-
-func spoolClaim(t *tx, node string, now, until int64, n int) ([]claimed, error) {
-	var got []claimed
-	var sum int64
-	seen := map[int64]bool{}
-	err := t.each(func(r *sql.Rows) error {
-		var c claimed
-		var due, size int64
-		if err := r.Scan(&c.ID, &due, &c.Meta, &c.body, &size); err != nil {
-			return err
-		}
-		if c.Due = moment(due); !seen[c.body] {
-			sum += size
-		}
-		if sum > claimBytes && len(got) > 0 {
-			return nil // nor any later one: the earliest come first
-		}
-		seen[c.body] = true
-		got = append(got, c)
-		return nil
-	}, `SELECT c.id, c.due, c.meta, c.body, b.size FROM copies c JOIN bodies b ON b.id = c.body
-		WHERE c.due <= ? AND c.lease <= ? ORDER BY c.due, c.id LIMIT ?`, now, now, n)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range got {
-		if _, err := t.exec("UPDATE copies SET node = ?, lease = ? WHERE id = ?", node, until, c.ID); err != nil {
-			return nil, err
-		}
-	}
-	return got, nil
-}
-
-// spoolBodies reads each body once, however many copies share it.
-func (s *Store) spoolBodies(ctx context.Context, got []claimed, until time.Time) ([]item, error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	bodies := map[int64][]byte{}
-	items := make([]item, 0, len(got))
-	for _, c := range got {
-		body, ok := bodies[c.body]
-		if !ok {
-			err := s.reads.QueryRowContext(ctx, "SELECT body FROM bodies WHERE id = ?", c.body).Scan(&body)
-			if errors.Is(err, sql.ErrNoRows) {
-				continue // done since
-			} else if err != nil {
-				return nil, explain(err)
-			}
-			bodies[c.body] = body
-		}
-		c.Lease, c.Meta, c.Body = until, notNil(c.Meta), notNil(body)
-		items = append(items, c.item)
-	}
-	return items, nil
 }
 
 // SpoolRenew extends leases, also those that have ended and that nobody else took.
@@ -259,7 +170,7 @@ func (s *Store) SpoolList(ctx context.Context, yield func(item) bool) error {
 func (s *Store) spoolPage(ctx context.Context, due int64, id string) ([]item, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	rows, err := s.reads.QueryContext(ctx, `SELECT id, due, lease, meta FROM copies
+	rows, err := s.reads.QueryContext(ctx, `SELECT id, queue, due, lease, meta FROM copies
 		WHERE (due, id) > (?, ?) ORDER BY due, id LIMIT ?`, due, id, page)
 	if err != nil {
 		return nil, explain(err)
@@ -268,7 +179,7 @@ func (s *Store) spoolPage(ctx context.Context, due int64, id string) ([]item, er
 	err = every(rows, func(r *sql.Rows) error {
 		var i item
 		var due, lease int64
-		if err := r.Scan(&i.ID, &due, &lease, &i.Meta); err != nil {
+		if err := r.Scan(&i.ID, &i.Queue, &due, &lease, &i.Meta); err != nil {
 			return err
 		}
 		i.Due, i.Lease, i.Meta = moment(due), moment(lease), notNil(i.Meta)
@@ -276,6 +187,47 @@ func (s *Store) spoolPage(ctx context.Context, due int64, id string) ([]item, er
 		return nil
 	})
 	return items, explain(err)
+}
+
+// SpoolRetry makes copies due, but for those that somebody works on.
+func (s *Store) SpoolRetry(ctx context.Context, now time.Time, ids []string) ([]string, error) {
+	ids = slices.Clone(ids)
+	var free []string
+	err := s.write(ctx, 0, func(t *tx) error {
+		var changed []string
+		for _, id := range ids {
+			n, err := t.exec("UPDATE copies SET due = min(due, ?1) WHERE id = ?2 AND lease <= ?1", nanos(now), id)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				changed = append(changed, id)
+			}
+		}
+		free = changed
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return free, nil
+}
+
+// SpoolGet reads one copy.
+func (s *Store) SpoolGet(ctx context.Context, id string) (item, bool, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	i := item{ID: id}
+	var due, lease int64
+	err := s.reads.QueryRowContext(ctx, `SELECT c.queue, c.due, c.lease, c.meta, b.body FROM copies c JOIN bodies b ON b.id = c.body WHERE c.id = ?`, id).
+		Scan(&i.Queue, &due, &lease, &i.Meta, &i.Body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return item{}, false, nil
+	} else if err != nil {
+		return item{}, false, explain(err)
+	}
+	i.Due, i.Lease, i.Meta, i.Body = moment(due), moment(lease), notNil(i.Meta), notNil(i.Body)
+	return i, true, nil
 }
 
 // SpoolSize is the bytes of all bodies and the number of copies.

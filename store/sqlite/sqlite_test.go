@@ -72,7 +72,7 @@ func TestAcknowledgedWritesSurviveACrash(t *testing.T) {
 	for i := range 20 {
 		object(t, s, fmt.Sprint("p", i))
 	}
-	if ok, err := s.SpoolAdd(t.Context(), "n", at, []byte("body"), map[string][]byte{"c": []byte("m")}, 100); !ok || err != nil {
+	if ok, err := s.SpoolAdd(t.Context(), "n", "q", at, []byte("body"), map[string][]byte{"c": []byte("m")}, 100); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	copyFiles(t, path, crashed)
@@ -137,7 +137,7 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	pages(1) // SQLite takes it as the present size
-	ok, err := s.SpoolAdd(t.Context(), "n", at, make([]byte, 1<<20), map[string][]byte{"c": nil}, 1<<30)
+	ok, err := s.SpoolAdd(t.Context(), "n", "q", at, make([]byte, 1<<20), map[string][]byte{"c": nil}, 1<<30)
 	if ok || err == nil || !strings.Contains(err.Error(), "the disk is full and nothing was kept") {
 		t.Errorf("answer on a full disk: %v, %v", ok, err)
 	}
@@ -148,7 +148,7 @@ func TestFullDisk(t *testing.T) {
 		t.Error("an earlier opt-out is lost")
 	}
 	pages(1 << 30)
-	if ok, err := s.SpoolAdd(t.Context(), "n", at, make([]byte, 1<<20), map[string][]byte{"c": nil}, 1<<30); !ok || err != nil {
+	if ok, err := s.SpoolAdd(t.Context(), "n", "q", at, make([]byte, 1<<20), map[string][]byte{"c": nil}, 1<<30); !ok || err != nil {
 		t.Error("with room again:", ok, err)
 	}
 }
@@ -364,7 +364,7 @@ func TestErasedIsGoneFromTheFile(t *testing.T) {
 	if err := s.Record(t.Context(), []policy.Entry{entry}); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := s.SpoolAdd(t.Context(), "n", at, []byte(strings.Repeat("To: maria\r\n", 5000)), map[string][]byte{"c": []byte("maria")}, 1<<30); !ok || err != nil {
+	if ok, err := s.SpoolAdd(t.Context(), "n", "q", at, []byte(strings.Repeat("To: maria\r\n", 5000)), map[string][]byte{"c": []byte("maria")}, 1<<30); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	for _, err := range []error{s.SpoolDone(t.Context(), "c"), second(s.Erase(t.Context(), "p")), s.Close()} {
@@ -394,7 +394,7 @@ func TestWALEndsAfterAReaderHeldIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 5 {
-		if ok, err := s.SpoolAdd(t.Context(), "n", at, make([]byte, 1<<20), map[string][]byte{fmt.Sprint(i): nil}, 1<<30); !ok || err != nil {
+		if ok, err := s.SpoolAdd(t.Context(), "n", "q", at, make([]byte, 1<<20), map[string][]byte{fmt.Sprint(i): nil}, 1<<30); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
 	}
@@ -473,6 +473,13 @@ func TestQueriesUseTheirIndexes(t *testing.T) {
 		plan := explainPlan(t, s, query, args...)
 		if !strings.Contains(plan, "INDEX "+c.index+" (") || strings.Contains(plan, "TEMP B-TREE") || strings.Contains(plan, "SCAN") {
 			t.Errorf("%s: %s", c.name, plan)
+		}
+	}
+	for name, plan := range map[string]string{
+		"copies_queue (queue=? AND due<?)": explainPlan(t, s, dueQuery, "q", 1, 1, 1), "copies_queue (queue>?)": explainPlan(t, s, queuesQuery),
+	} {
+		if !strings.Contains(plan, name) || strings.Contains(plan, "TEMP B-TREE") || strings.Contains(plan, "SCAN copies") {
+			t.Errorf("the spool is not looked up by %s: %s", name, plan)
 		}
 	}
 	if plan := explainPlan(t, s, factsQuery, `["p"]`); strings.Count(plan, "SCAN") != 1 {

@@ -19,14 +19,14 @@ func spoolAdd(t *testing.T, s store.State, due time.Time, body string, ids ...st
 	for _, id := range ids {
 		copies[id] = []byte("meta " + id)
 	}
-	ok, err := s.SpoolAdd(ctx(t), "a", due, []byte(body), copies, enough)
+	ok, err := s.SpoolAdd(ctx(t), "a", "q", due, []byte(body), copies, enough)
 	must(t, err)
 	want(t, "added", ok, true)
 }
 
 func claim(t *testing.T, s store.State, node string, now, until time.Time, n int) string {
 	t.Helper()
-	items, err := s.SpoolClaim(ctx(t), node, now, until, n)
+	items, err := s.SpoolClaim(ctx(t), node, now, until, n, nil)
 	must(t, err)
 	return itemIDs(items)
 }
@@ -55,20 +55,20 @@ func spoolHolds(t *testing.T, s store.State, bytes int64, copies int) {
 
 func spoolRoundTrip(t *testing.T, s store.State) {
 	body, meta := []byte("a\r\n\x00\xff\r\n"), []byte("\x00meta\xff")
-	ok, err := s.SpoolAdd(ctx(t), "a", start, body, map[string][]byte{"c1": meta, "c2": nil}, enough)
+	ok, err := s.SpoolAdd(ctx(t), "a", "q", start, body, map[string][]byte{"c1": meta, "c2": nil}, enough)
 	must(t, err)
 	want(t, "added", ok, true)
 	spoolHolds(t, s, int64(len(body)), 2)
-	items, err := s.SpoolClaim(ctx(t), "b", start, at(time.Hour), 9)
+	items, err := s.SpoolClaim(ctx(t), "b", start, at(time.Hour), 9, nil)
 	must(t, err)
 	want(t, "claimed", items, []store.SpoolItem{
-		{ID: "c1", Due: start, Lease: at(time.Hour), Meta: meta, Body: body},
-		{ID: "c2", Due: start, Lease: at(time.Hour), Meta: []byte{}, Body: body},
+		{ID: "c1", Queue: "q", Due: start, Lease: at(time.Hour), Meta: meta, Body: body},
+		{ID: "c2", Queue: "q", Due: start, Lease: at(time.Hour), Meta: []byte{}, Body: body},
 	})
 	for name, err := range map[string]error{
-		"add without a node":   second(s.SpoolAdd(ctx(t), "", start, body, map[string][]byte{"c3": nil}, enough)),
-		"add without copies":   second(s.SpoolAdd(ctx(t), "a", start, body, nil, enough)),
-		"claim without a node": second(s.SpoolClaim(ctx(t), "", at(2*time.Hour), at(3*time.Hour), 1)),
+		"add without a node":   second(s.SpoolAdd(ctx(t), "", "q", start, body, map[string][]byte{"c3": nil}, enough)),
+		"add without copies":   second(s.SpoolAdd(ctx(t), "a", "q", start, body, nil, enough)),
+		"claim without a node": second(s.SpoolClaim(ctx(t), "", at(2*time.Hour), at(3*time.Hour), 1, nil)),
 	} {
 		if err == nil {
 			t.Errorf("%s succeeded", name)
@@ -82,7 +82,7 @@ func spoolAddIdempotent(t *testing.T, s store.State) {
 	spoolAdd(t, s, start, "body", "c1", "c2")
 	spoolAdd(t, s, start, "body", "c1", "c2")
 	spoolHolds(t, s, 4, 2)
-	ok, err := s.SpoolAdd(ctx(t), "a", start, []byte("body"), map[string][]byte{"c1": nil, "c2": nil}, 4)
+	ok, err := s.SpoolAdd(ctx(t), "a", "q", start, []byte("body"), map[string][]byte{"c1": nil, "c2": nil}, 4)
 	must(t, err)
 	want(t, "repeated when the spool is full: added", ok, true)
 	must(t, s.SpoolDone(ctx(t), "c1"))
@@ -96,14 +96,14 @@ func spoolLimit(t *testing.T, s store.State) {
 		bytes int
 		ok    bool
 	}{{"a", 60, true}, {"b", 41, false}, {"c", 40, true}, {"d", 1, false}, {"e", 0, true}} {
-		ok, err := s.SpoolAdd(ctx(t), "n", start, make([]byte, c.bytes), map[string][]byte{c.id: nil, c.id + "2": nil}, 100)
+		ok, err := s.SpoolAdd(ctx(t), "n", "q", start, make([]byte, c.bytes), map[string][]byte{c.id: nil, c.id + "2": nil}, 100)
 		must(t, err)
 		want(t, fmt.Sprintf("%s with %d bytes added", c.id, c.bytes), ok, c.ok)
 	}
 	spoolHolds(t, s, 100, 6)
 	must(t, s.SpoolDone(ctx(t), "a"))
 	must(t, s.SpoolDone(ctx(t), "a2"))
-	ok, err := s.SpoolAdd(ctx(t), "n", start, make([]byte, 60), map[string][]byte{"f": nil}, 100)
+	ok, err := s.SpoolAdd(ctx(t), "n", "q", start, make([]byte, 60), map[string][]byte{"f": nil}, 100)
 	must(t, err)
 	want(t, "added in the room that was freed", ok, true)
 }
@@ -115,7 +115,7 @@ func spoolLimitConcurrently(t *testing.T, s store.State) {
 		wg.Go(func() {
 			for i := range 5 {
 				id := fmt.Sprintf("%d-%d", adder, i)
-				if _, err := s.SpoolAdd(ctx(t), "n", start, make([]byte, body), map[string][]byte{id: nil}, limit); err != nil {
+				if _, err := s.SpoolAdd(ctx(t), "n", "q", start, make([]byte, body), map[string][]byte{id: nil}, limit); err != nil {
 					t.Error(err)
 				}
 			}
@@ -166,7 +166,7 @@ func spoolClaimConcurrently(t *testing.T, s store.State) {
 		name := fmt.Sprintf("node%d", node)
 		wg.Go(func() {
 			for misses := 0; misses < 3; {
-				items, err := s.SpoolClaim(ctx(t), name, at(time.Hour), at(2*time.Hour), 7)
+				items, err := s.SpoolClaim(ctx(t), name, at(time.Hour), at(2*time.Hour), 7, nil)
 				if err != nil {
 					t.Error(err)
 					return
@@ -222,9 +222,9 @@ func spoolUpdate(t *testing.T, s store.State) {
 	update("repeated after a lost answer", "b", "c1", at(2*time.Minute), "second", true)
 	update("changed after the lease was given up", "b", "c1", at(3*time.Minute), "third", false)
 	want(t, "not due again yet", claim(t, s, "c", at(time.Minute), at(time.Hour), 9), "c2")
-	items, err := s.SpoolClaim(ctx(t), "c", at(2*time.Minute), at(time.Hour), 9)
+	items, err := s.SpoolClaim(ctx(t), "c", at(2*time.Minute), at(time.Hour), 9, nil)
 	must(t, err)
-	want(t, "due again", items, []store.SpoolItem{{ID: "c1", Due: at(2 * time.Minute), Lease: at(time.Hour), Meta: []byte("second"), Body: []byte("b")}})
+	want(t, "due again", items, []store.SpoolItem{{ID: "c1", Queue: "q", Due: at(2 * time.Minute), Lease: at(time.Hour), Meta: []byte("second"), Body: []byte("b")}})
 	update("by who held it before", "b", "c1", at(2*time.Minute), "second", false)
 	must(t, s.SpoolDone(ctx(t), "c1"))
 	update("of what is done", "c", "c1", at(1), "m", false)
@@ -237,7 +237,7 @@ func spoolDone(t *testing.T, s store.State) {
 	must(t, s.SpoolDone(ctx(t), "c1"))
 	must(t, s.SpoolDone(ctx(t), "gone"))
 	spoolHolds(t, s, 9, 2)
-	items, err := s.SpoolClaim(ctx(t), "b", start, at(1), 9)
+	items, err := s.SpoolClaim(ctx(t), "b", start, at(1), 9, nil)
 	must(t, err)
 	want(t, "left", itemIDs(items), "c2 c3")
 	want(t, "the body of the last copy", items[0].Body, []byte("body"))
@@ -254,12 +254,12 @@ func spoolList(t *testing.T, s store.State) {
 	for i := range 300 {
 		id := fmt.Sprintf("c%03d", i)
 		spoolAdd(t, s, at(time.Duration(i/2)), "b", id)
-		expected = append(expected, store.SpoolItem{ID: id, Due: at(time.Duration(i / 2)), Lease: at(time.Duration(i / 2)), Meta: []byte("meta " + id)})
+		expected = append(expected, store.SpoolItem{ID: id, Queue: "q", Due: at(time.Duration(i / 2)), Lease: at(time.Duration(i / 2)), Meta: []byte("meta " + id)})
 	}
 	many := numbered("d", 300) // in one shard, at one time
 	spoolAdd(t, s, at(time.Hour), "b", many...)
 	for _, id := range many {
-		expected = append(expected, store.SpoolItem{ID: id, Due: at(time.Hour), Lease: at(time.Hour), Meta: []byte("meta " + id)})
+		expected = append(expected, store.SpoolItem{ID: id, Queue: "q", Due: at(time.Hour), Lease: at(time.Hour), Meta: []byte("meta " + id)})
 	}
 	want(t, "list", spooled(t, s), expected)
 	want(t, "claimed", claim(t, s, "b", start, at(2*time.Hour), 1), "c000")
@@ -268,7 +268,7 @@ func spoolList(t *testing.T, s store.State) {
 		t.Fatal(ok, err)
 	}
 	items := spooled(t, s)
-	want(t, "updated", items[len(items)-1], store.SpoolItem{ID: "c000", Due: at(3 * time.Hour), Meta: []byte("m")})
+	want(t, "updated", items[len(items)-1], store.SpoolItem{ID: "c000", Queue: "q", Due: at(3 * time.Hour), Meta: []byte("m")})
 	n := 0
 	must(t, s.SpoolList(ctx(t), func(store.SpoolItem) bool { n++; return n < 3 }))
 	want(t, "calls after false", n, 3)
@@ -278,12 +278,12 @@ func spoolClaimBytes(t *testing.T, s store.State) {
 	big := bytes.Repeat([]byte("x"), 20<<20)
 	for i := range 3 {
 		copies := map[string][]byte{fmt.Sprintf("c%d", i): nil, fmt.Sprintf("c%d+", i): nil}
-		if ok, err := s.SpoolAdd(ctx(t), "a", at(time.Duration(i)), big, copies, enough); !ok || err != nil {
+		if ok, err := s.SpoolAdd(ctx(t), "a", "q", at(time.Duration(i)), big, copies, enough); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
 	}
 	for _, c := range []string{"c0 c0+", "c1 c1+", "c2 c2+", ""} {
-		items, err := s.SpoolClaim(ctx(t), "b", at(time.Hour), at(2*time.Hour), 99)
+		items, err := s.SpoolClaim(ctx(t), "b", at(time.Hour), at(2*time.Hour), 99, nil)
 		must(t, err)
 		want(t, "claimed", itemIDs(items), c)
 		for _, i := range items {

@@ -61,6 +61,10 @@ func Run(t *testing.T, open func(t *testing.T) store.State) {
 		{"the guard's entries ride along", guardEntries},
 		{"the guard has one taker", guardConcurrently},
 		{"the guard forgets what is over", guardForgets},
+		{"a claim leaves queues out", spoolQueues},
+		{"one copy is read", spoolGet},
+		{"one copy is taken", spoolTake},
+		{"copies are made due", spoolRetry},
 		{"the fingerprint that was first stands", fingerprint},
 		{"an ended context is honoured", endedContext},
 		{"a closed state fails", closed},
@@ -136,12 +140,15 @@ func calls(s store.State) map[string]func(context.Context) error {
 		},
 		"Trim": func(c context.Context) error { _, err := s.Trim(c, start); return err },
 		"SpoolAdd": func(c context.Context) error {
-			_, err := s.SpoolAdd(c, "n", start, []byte("b"), map[string][]byte{"c": nil}, 100)
+			_, err := s.SpoolAdd(c, "n", "q", start, []byte("b"), map[string][]byte{"c": nil}, 100)
 			return err
 		},
-		"SpoolClaim":  func(c context.Context) error { _, err := s.SpoolClaim(c, "n", at(1), at(2), 1); return err },
+		"SpoolClaim":  func(c context.Context) error { _, err := s.SpoolClaim(c, "n", at(1), at(2), 1, nil); return err },
 		"SpoolRenew":  func(c context.Context) error { _, err := s.SpoolRenew(c, "n", at(2), []string{"c"}); return err },
 		"SpoolUpdate": func(c context.Context) error { _, err := s.SpoolUpdate(c, "n", "c", at(2), nil); return err },
+		"SpoolTake":   func(c context.Context) error { _, _, err := s.SpoolTake(c, "n", "c", at(1), at(2)); return err },
+		"SpoolRetry":  func(c context.Context) error { _, err := s.SpoolRetry(c, at(1), []string{"c"}); return err },
+		"SpoolGet":    func(c context.Context) error { _, _, err := s.SpoolGet(c, "c"); return err },
 		"SpoolDone":   func(c context.Context) error { return s.SpoolDone(c, "c") },
 		"SpoolList":   func(c context.Context) error { return s.SpoolList(c, func(store.SpoolItem) bool { return true }) },
 		"SpoolSize":   func(c context.Context) error { _, _, err := s.SpoolSize(c); return err },

@@ -1,22 +1,19 @@
 -- Leases those of the copies that are still due and free.
--- KEYS base; ARGV node, now, until, ids. Two lists: id, due, meta, body of each copy; body, data of each body.
+-- KEYS base; ARGV node, now, until, ids. Two lists: id, queue, due, meta, body of each copy; body, data of each body.
 local base, node, now, till = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local copies, bodies, seen = {}, {}, {}
 for i = 4, #ARGV do
 	local id, copy = ARGV[i], base .. ':copy:' .. ARGV[i]
-	local due = redis.call('HGET', copy, 'due')
-	if due and due <= now and redis.call('ZREM', base .. ':free', due .. id) == 1 then
+	local f = redis.call('HMGET', copy, 'queue', 'due', 'meta', 'body')
+	local queue, due = f[1] or '', f[2]
+	if due and due <= now and redis.call('ZREM', base .. ':free:' .. queue, due .. id) == 1 then
 		redis.call('HSET', copy, 'node', node, 'lease', till)
 		redis.call('ZADD', base .. ':leased', 0, till .. id)
-		local f = redis.call('HMGET', copy, 'meta', 'body')
-		copies[#copies + 1] = id
-		copies[#copies + 1] = due
-		copies[#copies + 1] = f[1]
-		copies[#copies + 1] = f[2]
-		if not seen[f[2]] then
-			seen[f[2]] = true
-			bodies[#bodies + 1] = f[2]
-			bodies[#bodies + 1] = redis.call('HGET', base .. ':body:' .. f[2], 'data')
+		for _, v in ipairs({ id, queue, due, f[3], f[4] }) do copies[#copies + 1] = v end
+		if not seen[f[4]] then
+			seen[f[4]] = true
+			bodies[#bodies + 1] = f[4]
+			bodies[#bodies + 1] = redis.call('HGET', base .. ':body:' .. f[4], 'data')
 		end
 	end
 end

@@ -4,10 +4,10 @@ local base, node, till = KEYS[1], ARGV[1], ARGV[2]
 local held = {}
 for i = 3, #ARGV do
 	local id, copy = ARGV[i], base .. ':copy:' .. ARGV[i]
-	local f = redis.call('HMGET', copy, 'node', 'lease', 'due')
+	local f = redis.call('HMGET', copy, 'node', 'lease', 'due', 'queue')
 	if f[1] == node then
 		if f[2] == '' then
-			redis.call('ZREM', base .. ':free', f[3] .. id)
+			redis.call('ZREM', base .. ':free:' .. (f[4] or ''), f[3] .. id)
 		else
 			redis.call('ZREM', base .. ':leased', f[2] .. id)
 		end
