@@ -78,8 +78,8 @@ func (r *Relay) begin(ctx context.Context, t *transaction) (reply smtp.Reply, ok
 	}
 	now := r.Now()
 	found, err := r.Guard.GuardBegin(ctx, t.m.ID, mark, look, now, now.Add(guardLease), entries)
-	if err != nil { // its effect is unknown: marks that it made would keep the retry away
-		go r.newWard(t.m.ID, mark).free(context.WithoutCancel(ctx), t.jobs)
+	if err != nil {
+		go r.unmark(context.WithoutCancel(ctx), t.m.ID, mark)
 		return r.fault(t, "journal", err), false
 	}
 	t.ward = r.newWard(t.m.ID, slices.DeleteFunc(mark, func(key string) bool { _, stands := found[key]; return stands }))
@@ -88,6 +88,18 @@ func (r *Relay) begin(ctx context.Context, t *transaction) (reply smtp.Reply, ok
 		return smtp.Reply{}, true
 	}
 	return r.heard(ctx, t, found)
+}
+
+// unmark gives up what a call of unknown effect may have marked, lest it keep the retry away. Once: marks end by
+// themselves, and a state that is down gets no more calls than it has clients.
+func (r *Relay) unmark(ctx context.Context, token string, keys []string) {
+	none := make(map[string][]byte, len(keys))
+	for _, key := range keys {
+		none[key] = nil
+	}
+	if err := r.Guard.GuardEnd(ctx, token, none, r.Now(), r.Now(), nil); err != nil {
+		r.Log.Warn("guard not freed", "message", token, "error", err)
+	}
 }
 
 // heard takes in what earlier submissions of the message came to; the rest of its recipients is decided on now.

@@ -138,13 +138,11 @@ func (w *ward) queued(ctx context.Context, ended map[*job]smtp.Outcome) {
 		return
 	}
 	answers := map[string][]byte{}
-	w.mu.Lock()
 	for j, o := range ended {
-		if !o.Fate.Final() && w.marks[j.guard] {
+		if !o.Fate.Final() { // also where the attempt has ended otherwise since: the client hears this
 			answers[j.guard] = w.answer(j, o)
 		}
 	}
-	w.mu.Unlock()
 	if len(answers) == 0 {
 		return
 	}

@@ -27,20 +27,22 @@ func (s *Store) GuardBegin(ctx context.Context, token string, mark, look []strin
 	var found map[string][]byte
 	err = s.write(ctx, size, func(t *tx) error {
 		found = map[string][]byte{}
-		for i, key := range slices.Concat(mark, look) {
-			answer, free, err := guardLook(t, token, key, nanos(now))
-			if err != nil {
+		for _, key := range mark {
+			if n, err := t.exec(guardMark, key, nanos(until), token, nanos(now)); err != nil {
+				return err
+			} else if n > 0 {
+				continue
+			}
+			if err := guardLook(t, found, token, key, nanos(now)); err != nil {
 				return err
 			}
-			if !free {
-				found[key] = answer
-			} else if i < len(mark) {
-				if err := guardPut(t, token, key, nanos(until), nil); err != nil {
-					return err
-				}
+		}
+		for _, key := range look {
+			if err := guardLook(t, found, token, key, nanos(now)); err != nil {
+				return err
 			}
 		}
-		if err := guardTrim(t, nanos(now), len(mark)); err != nil || len(found) > 0 {
+		if err := s.guardTrim(t, nanos(now), len(mark)); err != nil || len(found) > 0 {
 			return err
 		}
 		return insert(t, records)
@@ -51,28 +53,42 @@ func (s *Store) GuardBegin(ctx context.Context, token string, mark, look []strin
 	return found, nil
 }
 
-// guardLook is the answer that stands, empty while another has the key in flight.
-func guardLook(t *tx, token, key string, now int64) (answer []byte, free bool, err error) {
-	var by string
-	err = t.row("SELECT token, answer FROM guard WHERE key = ? AND until > ?", key, now).Scan(&by, &answer)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, true, nil
-	}
-	return notNil(answer), err == nil && len(answer) == 0 && by == token, err
-}
+// One statement for each key and step: the writer's time is what all clients share.
+const (
+	guardMark = `INSERT INTO guard VALUES (?1, ?2, ?3, x'') ON CONFLICT (key) DO UPDATE
+		SET until = excluded.until, token = excluded.token, answer = x''
+		WHERE guard.until <= ?4 OR guard.token = excluded.token AND guard.answer = x''`
+	guardAnswer = `INSERT INTO guard VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO UPDATE
+		SET until = excluded.until, token = excluded.token, answer = excluded.answer
+		WHERE guard.until <= ?5 OR guard.answer = x''`
+)
 
-func guardPut(t *tx, token, key string, until int64, answer []byte) error {
-	_, err := t.exec(`INSERT INTO guard VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
-		SET until = excluded.until, token = excluded.token, answer = excluded.answer`, key, until, token, notNil(answer))
+// guardLook notes the answer that stands, empty while another has the key in flight.
+func guardLook(t *tx, found map[string][]byte, token, key string, now int64) error {
+	var by string
+	var answer []byte
+	err := t.row("SELECT token, answer FROM guard WHERE key = ? AND until > ?", key, now).Scan(&by, &answer)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil && (len(answer) > 0 || by != token) {
+		found[key] = notNil(answer)
+	}
 	return err
 }
 
-// guardTrim removes a little more than was added, so that the table holds what stands and not much else.
-func guardTrim(t *tx, now int64, added int) error {
-	if added == 0 {
+// guardBatch is how many marks are made between two looks for what is over.
+const guardBatch = 256
+
+// guardTrim removes more than was added since it last did, so that the table holds what stands and not much else.
+func (s *Store) guardTrim(t *tx, now int64, added int) error {
+	if s.guardAdded += added; s.guardAdded < guardBatch {
 		return nil
 	}
-	_, err := t.exec("DELETE FROM guard WHERE key IN (SELECT key FROM guard WHERE until <= ? ORDER BY until LIMIT ?)", now, 2*added)
+	_, err := t.exec("DELETE FROM guard WHERE key IN (SELECT key FROM guard WHERE until <= ? ORDER BY until LIMIT ?)", now, 2*s.guardAdded)
+	if err == nil {
+		s.guardAdded = 0
+	}
 	return err
 }
 
@@ -120,9 +136,6 @@ func guardEnd(t *tx, token, key string, answer []byte, now, until int64) error {
 		_, err := t.exec("DELETE FROM guard WHERE key = ? AND token = ? AND answer = x''", key, token)
 		return err
 	}
-	stands, _, err := guardLook(t, token, key, now)
-	if err != nil || len(stands) > 0 {
-		return err
-	}
-	return guardPut(t, token, key, until, answer)
+	_, err := t.exec(guardAnswer, key, until, token, answer, now)
+	return err
 }

@@ -34,6 +34,8 @@ type Store struct {
 	reads   *sql.DB
 	facts   *sql.Stmt
 	writer  *writer
+
+	guardAdded int // marks since the last trim; the writer's
 }
 
 // page is how many rows a stream reads at a time: no reader stays open while its caller works.

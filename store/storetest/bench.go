@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"heed/policy"
 	"heed/store"
@@ -22,6 +23,18 @@ func Bench(b *testing.B, open func(b *testing.B) store.State) {
 				ID: fmt.Sprint(id), At: start, Person: fmt.Sprint("p", id%1000), Recipient: fmt.Sprintf("p%d@x.example", id%1000),
 				MessageID: fmt.Sprint("<", id, "@x>"), Action: policy.Allow,
 			}})
+		})
+	})
+	b.Run("Guard50", func(b *testing.B) {
+		s := open(b)
+		var n atomic.Int64
+		concurrently(b, 50, func() error {
+			id := n.Add(1)
+			key, token := fmt.Sprint("p", id%1000, "/", id), fmt.Sprint(id)
+			if _, err := s.GuardBegin(b.Context(), token, []string{key}, nil, start, at(time.Minute), []policy.Entry{{ID: token, At: start}}); err != nil {
+				return err
+			}
+			return s.GuardEnd(b.Context(), token, map[string][]byte{key: []byte("250 2.0.0 Ok: queued as 1A2B")}, start, at(time.Hour), []policy.Entry{{ID: token + "e", At: start}})
 		})
 	})
 	b.Run("AddOptOut1", func(b *testing.B) { benchOptOut(b, open(b), 1) })
