@@ -33,7 +33,9 @@ func (b *breaker) failed(now time.Time, cause error) {
 	if b.failures++; b.failures == 1 {
 		b.since = now
 	}
-	b.pause = min(max(2*b.pause, firstPause), longestPause)
+	if b.pause = min(2*b.pause, longestPause); b.pause == 0 || b.failures == breakAfter {
+		b.pause = firstPause
+	}
 	// Up to a fifth later: the nodes that saw it die together must not all come back together.
 	b.last, b.until, b.cause = now, now.Add(b.pause+rand.N(b.pause/5)), cause
 }

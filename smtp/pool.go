@@ -3,6 +3,7 @@ package smtp
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ type pool struct {
 	breaker breaker
 	wants   []*want // who has a turn and waits for a connection, oldest first
 	opening int
+	careful bool    // an attempt failed, and there were not enough connections since: one attempt at a time
 	unused  []*link // taken from its end
 	inUse   map[*link]struct{}
 	reaper  *time.Timer
@@ -161,7 +163,7 @@ func (p *pool) open() {
 				p.again = time.AfterFunc(wait, p.reopen)
 			}
 			return
-		case p.opening > 0 && (p.breaker.open() || p.breaker.pause > 0 && working): // one attempt shows it
+		case p.careful && p.opening > 0:
 			return
 		case p.size() >= p.limit && len(p.unused) == 0:
 			return
@@ -183,7 +185,7 @@ func (p *pool) reopen() {
 // ahead opens a connection that nobody needs yet, so that the next message need not wait for TCP, TLS, EHLO and AUTH.
 // It is called when others are busy and the last spare one is gone: under rising load, not under a steady one.
 func (p *pool) ahead() {
-	if len(p.inUse) > 0 && len(p.unused) == 0 && p.opening <= len(p.wants) && p.size() < p.limit && p.breaker.pause == 0 && !p.closed {
+	if len(p.inUse) > 0 && len(p.unused) == 0 && p.opening <= len(p.wants) && p.size() < p.limit && !p.careful && !p.closed {
 		p.start()
 	}
 }
@@ -208,23 +210,28 @@ func (p *pool) start() {
 			p.breaker.worked()
 			l.used = p.now()
 			p.offer(l)
+			p.careful = p.careful && len(p.wants) > 0
 			p.open()
 		}
 	}()
 }
 
-// failed: an attempt gave no connection. While others are in use those that were under way together count as one, so
-// that an ESP's limit of connections is not taken for its death, and who waits goes on waiting for one of those.
+// failed: an attempt gave no connection. Where the upstream spoke and has enough connections, those that were under way
+// together count as one, and so they do while others are in use: an ESP's limit is not its death. Who waits then goes on
+// waiting for one of those.
 func (p *pool) failed(started time.Time, err error) {
-	working := len(p.inUse) > 0
-	if !working || started.After(p.breaker.last) {
+	var away TurnedAwayError
+	limited, working := errors.As(err, &away), len(p.inUse) > 0
+	p.careful = true
+	if started.After(p.breaker.last) || !limited && !working {
 		p.breaker.failed(p.now(), err)
 	}
 	switch {
 	case p.breaker.open():
 		p.fail(p.breaker.error())
 		p.dismiss()
-	case !working && len(p.wants) > p.opening:
+	case working || limited && p.opening > 0:
+	case len(p.wants) > p.opening:
 		p.wants[0].ready <- given{err: err}
 		p.wants = p.wants[1:]
 	}

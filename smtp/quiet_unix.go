@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"syscall"
+	"time"
 )
 
 // quiet tells that nothing came over a connection on which nothing is due: no end, no farewell, no stray answer. It
@@ -15,6 +16,7 @@ func quiet(conn net.Conn) bool {
 	if !ok {
 		return true
 	}
+	tcp.SetReadDeadline(time.Time{}) // a past one would be an error
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return false
