@@ -149,7 +149,7 @@ func (b burst) judge() ending {
 	}
 	switch last := b.replies[2]; {
 	case last.Code/10 == 50: // RFC 5321 section 4.2.1: x0z is about the command, not about the message
-		return ending{err: fmt.Errorf("BDAT was answered %s", last), broken: true, unknown: true}
+		return ending{err: fmt.Errorf("BDAT was answered %d", last.Code), broken: true, unknown: true}
 	case b.unwritten != nil && last.Positive():
 		return ending{err: fmt.Errorf("in the middle of the message: %w", b.unwritten), broken: true}
 	default:
