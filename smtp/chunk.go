@@ -78,6 +78,9 @@ func (t *transaction) chunk(p parameters) (Reply, error) {
 		if !reply.Positive() && !reply.Temporary() && !reply.Permanent() {
 			said.err = fmt.Errorf("%w: %d", errGarbage, reply.Code)
 		}
+		if !said.over() && l.in.Buffered() == 0 {
+			acknowledge(l.socket)
+		}
 	}
 	said.unwritten, _ = t.stop(written)
 	end := said.judge()
