@@ -2,8 +2,10 @@ package smtp
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -266,5 +268,86 @@ func TestEveryConnectionIsTried(t *testing.T) {
 	}
 	if probes != 2 || peer.Connections() != 2 {
 		t.Errorf("%d probes over %d connections", probes, peer.Connections())
+	}
+}
+
+func TestChunkSilence(t *testing.T) {
+	for _, step := range []string{"MAIL", "RCPT", "BDAT"} {
+		script := smtptest.Script{Extensions: smtptest.Chunking, Answers: map[string][]string{step: {smtptest.Silence}}}
+		t.Run(step+" times out", func(t *testing.T) {
+			t.Parallel()
+			u := upstreamTo(t, smtptest.New(t, script), nil)
+			u.answer = 100 * time.Millisecond
+			_, err := u.Send(t.Context(), letter("b@x.test"))
+			if netErr := net.Error(nil); !errors.As(err, &netErr) || !netErr.Timeout() || !errors.Is(err, ErrInDoubt) {
+				t.Errorf("got %v", err)
+			}
+		})
+		t.Run(step+" is cancelled", func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			cancelled := script
+			cancelled.Before = func(reached string) {
+				if reached == step {
+					cancel()
+				}
+			}
+			_, err := upstreamTo(t, smtptest.New(t, cancelled), nil).Send(ctx, letter("b@x.test"))
+			if !errors.Is(err, context.Canceled) || !errors.Is(err, ErrInDoubt) {
+				t.Errorf("got %v", err)
+			}
+		})
+		t.Run(step+" is withdrawn", func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking, Before: func(reached string) {
+				if reached == step {
+					cancel(ErrWithdrawn)
+				}
+			}})
+			// Too late: all of it is on its way, so the answer is waited for.
+			if reply, err := upstreamTo(t, peer, nil).Send(ctx, letter("b@x.test")); err != nil || !reply.Positive() {
+				t.Errorf("got %v, %v", reply, err)
+			}
+		})
+	}
+}
+
+// The same over TLS, where what the socket has is not what the connection has.
+func TestChunksOverTLS(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		mode string
+		s    Security
+	}{{"STARTTLS", "starttls", StartTLS}, {"implicit TLS", "tls", Implicit}} {
+		t.Run(tt.name, func(t *testing.T) {
+			peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking, TLS: tt.mode, Login: "u:p"})
+			u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.Security, c.Username, c.Password = tt.s, "u", "p" })
+			u.fresh = time.Hour
+			for range 5 {
+				send(t, u, "b@x.test")
+			}
+			peer.Cut()
+			awaitGone(t, u)
+			send(t, u, "b@x.test")
+			if peer.Connections() != 2 || slices.Contains(peer.Commands(), "DATA") || len(peer.Messages()) != 6 {
+				t.Errorf("%d connections, %q", peer.Connections(), peer.Commands())
+			}
+		})
+	}
+}
+
+// A server that throws away what came behind a command is told one command at a time from then on.
+func TestLockStepAfterSilence(t *testing.T) {
+	peer := smtptest.New(t, smtptest.Script{Flushes: true})
+	u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.Timeout = 200 * time.Millisecond })
+	if reply, err := u.Send(t.Context(), letter("b@x.test")); err == nil || errors.Is(err, ErrInDoubt) {
+		t.Errorf("got %v, %v", reply, err)
+	}
+	u.config.Timeout = 10 * time.Second
+	send(t, u, "c@x.test")
+	send(t, u, "d@x.test")
+	if n := len(peer.Messages()); n != 2 || peer.Connections() != 2 {
+		t.Errorf("%d messages over %d connections", n, peer.Connections())
 	}
 }
