@@ -44,7 +44,7 @@ func (l *link) tryChunk() error {
 // be said again elsewhere. After a refusal DATA goes first too: its 354 shows that no stray answer is under way.
 func (t *transaction) inOne() bool {
 	l, data := t.link, t.m.Data
-	return l.chunks && l.inStep && !l.dirty && !l.up.noChunks.Load() && len(t.m.To) == 1 &&
+	return l.chunks && l.inStep && !l.dirty && !l.up.lapsed(&l.up.noChunks) && len(t.m.To) == 1 &&
 		len(data) <= maxChunk && bytes.HasSuffix(data, []byte("\r\n")) && l.up.pool.now().Sub(l.used) < l.up.fresh
 }
 
@@ -86,7 +86,7 @@ func (t *transaction) chunk(p parameters) (Reply, error) {
 	end := said.judge()
 	t.stale = end.lost && l.reused
 	if t.unchunked = end.unknown; end.unknown {
-		l.up.noChunks.Store(true)
+		l.up.noChunks.found(l.up.pool.now())
 	}
 	for i, s := range []step{mail, rcpt} {
 		if i < len(said.replies) && !said.replies[i].Positive() {

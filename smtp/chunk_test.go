@@ -337,6 +337,25 @@ func TestChunksOverTLS(t *testing.T) {
 	}
 }
 
+// What a server does not do is tried again after an hour.
+func TestChunksAreTriedAgain(t *testing.T) {
+	peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking, Answers: map[string][]string{"probe": {smtptest.Close, ""}}})
+	u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.PerConnection = 1 })
+	c := &clock{}
+	u.pool.now = c.now
+	by := func() string {
+		before := len(peer.Commands())
+		send(t, u, "b@x.test")
+		got := strings.Join(peer.Commands()[before:], " ")
+		return map[bool]string{true: "BDAT", false: "DATA"}[strings.Contains(got, "BDAT 22 LAST")]
+	}
+	got := []string{by(), by()}
+	c.advance(time.Hour)
+	if got = append(got, by()); !slices.Equal(got, []string{"DATA", "DATA", "BDAT"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
 // A server that throws away what came behind a command is told one command at a time from then on.
 func TestLockStepAfterSilence(t *testing.T) {
 	peer := smtptest.New(t, smtptest.Script{Flushes: true})

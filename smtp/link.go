@@ -46,7 +46,7 @@ func (e *refusedError) Error() string { return e.at + " was answered " + e.reply
 func (u *Upstream) connect(ctx context.Context) (*link, error) {
 	l, err := u.establish(ctx)
 	if errors.Is(err, errChunking) && ctx.Err() == nil {
-		u.noChunks.Store(true)
+		u.noChunks.found(u.pool.now())
 		return u.establish(ctx)
 	}
 	return l, err
@@ -116,7 +116,7 @@ func (l *link) prepare() error {
 			return err
 		}
 	}
-	if l.offered("PIPELINING") && l.offered("CHUNKING") && !l.up.noChunks.Load() && !l.up.lockStep.Load() {
+	if l.offered("PIPELINING") && l.offered("CHUNKING") && !l.up.lapsed(&l.up.noChunks) && !l.up.lapsed(&l.up.lockStep) {
 		return l.tryChunk()
 	}
 	return nil

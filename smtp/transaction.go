@@ -103,7 +103,7 @@ func (t *transaction) groups(p parameters) [][]step {
 		steps = append(steps, t.rcpt(p, i))
 	}
 	data := step{name: "DATA", line: "DATA"}
-	if !t.link.offered("PIPELINING") || t.link.up.lockStep.Load() {
+	if !t.link.offered("PIPELINING") || t.link.up.lapsed(&t.link.up.lockStep) {
 		var groups [][]step
 		for _, s := range append(steps, data) {
 			groups = append(groups, []step{s})
@@ -128,7 +128,7 @@ func (t *transaction) answers(group []step) (refusal Reply, err error) {
 		first := s.name == "RSET" || s.name == "MAIL"
 		if timeout := net.Error(nil); i > 0 && errors.As(err, &timeout) && timeout.Timeout() {
 			// QUIRK: it may throw away what came behind a command. Command by command it will take the next message.
-			t.link.up.lockStep.Store(true)
+			t.link.up.lockStep.found(t.link.up.pool.now())
 		}
 		if err != nil || reply.Code == 421 {
 			t.link.broken = true

@@ -61,6 +61,14 @@ const (
 	freshFor      = 2 * time.Second
 )
 
+// lapse is that the server offers what it does not do. It is held against it for an hour: servers are repaired, and one
+// that was only closing may have been misjudged.
+type lapse struct{ until atomic.Int64 } // UnixNano
+
+func (l *lapse) found(now time.Time) { l.until.Store(now.Add(time.Hour).UnixNano()) }
+
+func (u *Upstream) lapsed(l *lapse) bool { return u.pool.now().UnixNano() < l.until.Load() }
+
 // Upstream sends messages to one server over a bounded set of connections, which it keeps and uses again.
 // It is safe for concurrent use.
 type Upstream struct {
@@ -70,8 +78,8 @@ type Upstream struct {
 	rate   rateLimit
 	dial   func(context.Context) (net.Conn, error)
 
-	noChunks atomic.Bool // BDAT is not taken as RFC 3030 says, although it is offered: DATA, for the life of the Upstream
-	lockStep atomic.Bool // the same of PIPELINING
+	noChunks lapse // BDAT is not taken as RFC 3030 says, although it is offered: DATA
+	lockStep lapse // the same of PIPELINING
 
 	answer, farewell, fresh time.Duration // above; others in tests
 }
