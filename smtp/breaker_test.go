@@ -64,10 +64,11 @@ func TestBreaker(t *testing.T) {
 	fails(1, "")
 	fails(1, "no connection since 2027-01-15T08:00:00Z, after 3 attempts: connection refused")
 	fails(0, "no connection since")
-	for _, pause := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
-		c.advance(pause*time.Second - 1)
+	for _, seconds := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
+		pause := time.Duration(seconds) * time.Second
+		c.advance(pause - 1)
 		fails(0, "no connection since 2027-01-15T08:00:00Z")
-		c.advance(pause * time.Second / 5)
+		c.advance(pause / 5)
 		fails(1, "no connection since 2027-01-15T08:00:00Z")
 	}
 	c.advance(2 * time.Minute)

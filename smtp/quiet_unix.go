@@ -16,7 +16,7 @@ func quiet(conn net.Conn) bool {
 	if !ok {
 		return true
 	}
-	tcp.SetReadDeadline(time.Time{}) // a past one would be an error
+	conn.SetReadDeadline(time.Time{}) // a past one would be an error
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return false
