@@ -73,6 +73,7 @@ type Upstream struct {
 	Username    string        `yaml:"username" default:"" doc:"Login; off loopback only over TLS."`
 	Password    Secret        `yaml:"password" default:"" is:"secret file" doc:"Its password."`
 	Connections int           `yaml:"connections" default:"20" is:"positive" doc:"Connections open at once."`
+	PerConn     int           `yaml:"per_connection" default:"100" is:"natural" doc:"Messages after which a connection is closed and another one takes its place; 0 is no limit."`
 	Rate        float64       `yaml:"rate" default:"0" doc:"Messages per second; 0 is no limit."`
 	Timeout     time.Duration `yaml:"timeout" default:"60s" is:"positive" doc:"For connecting and for each command; the answer to the final dot gets 10m (RFC 5321 section 4.5.3.2)."`
 	Rewrites    []string      `yaml:"rewrites" default:"" built:"" doc:"Header fields this ESP replaces: left out of the DKIM signature."`

@@ -38,7 +38,7 @@ func TestReferenceExample(t *testing.T) {
 
 // TestFieldsAreDocumented walks every field: a key, a meaning, kinds that exist, a default that is one.
 func TestFieldsAreDocumented(t *testing.T) {
-	known := map[string]bool{"required": true, "secret": true, "file": true, "lines": true, "positive": true, "off": true}
+	known := map[string]bool{"required": true, "secret": true, "file": true, "lines": true, "positive": true, "natural": true, "off": true}
 	for _, k := range kinds() {
 		known[k.name] = true
 	}

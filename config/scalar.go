@@ -111,6 +111,9 @@ func checkRange(v reflect.Value, f field) wrong {
 	if f.is["positive"] && v.Int() <= 0 {
 		return wrong{"must be more than zero", "write a value like " + example(f, "1") + orOff(f)}
 	}
+	if f.is["natural"] && v.Int() < 0 {
+		return wrong{"must be zero or more", "write a value like " + example(f, "1")}
+	}
 	return wrong{}
 }
 

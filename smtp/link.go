@@ -26,20 +26,34 @@ type link struct {
 	reused  bool              // a transaction went over it before
 	dirty   bool              // a transaction was left open: RSET before the next
 	broken  bool              // not to be used again
-	used    time.Time
+	chunks  bool              // the server showed that it takes BDAT as RFC 3030 says
+	inStep  bool              // the last answer was a yes, so no second one can be under way
+	bare    bool              // the server refuses the parameters it offers: those that can be left out are
+	used    time.Time         // made, or used last
+	carried int               // messages
 }
 
-// refusedError is a reply that ends the attempt to get a usable connection.
+// refusedError is a reply that ends the attempt to get a usable connection: the set-up is at fault.
 type refusedError struct {
-	at     string
-	reply  Reply
-	answer bool // it says something about the message: try later. Otherwise the set-up is at fault.
+	at    string
+	reply Reply
 }
 
 func (e *refusedError) Error() string { return e.at + " was answered " + e.reply.String() }
 
-// connect dials, greets, secures and logs in.
+// connect makes a usable connection. One that BDAT must not be tried on is replaced at once: only its server's
+// CHUNKING is at fault.
 func (u *Upstream) connect(ctx context.Context) (*link, error) {
+	l, err := u.establish(ctx)
+	if errors.Is(err, errChunking) && ctx.Err() == nil {
+		u.noChunks.found(u.pool.now())
+		return u.establish(ctx)
+	}
+	return l, err
+}
+
+// establish dials, greets, secures and logs in.
+func (u *Upstream) establish(ctx context.Context) (*link, error) {
 	socket, err := u.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -80,8 +94,11 @@ func (l *link) prepare() error {
 	if err != nil {
 		return err
 	}
-	if greeting.Code != 220 { // 4yz: it may take the message later. 5yz: it takes no mail at all (RFC 7504)
-		return &refusedError{"the connection", greeting, greeting.Temporary()}
+	switch {
+	case greeting.Temporary():
+		return TurnedAwayError{greeting}
+	case greeting.Code != 220: // 5yz: it takes no mail at all (RFC 7504)
+		return refusal("the connection", greeting)
 	}
 	if err := l.hello(); err != nil {
 		return err
@@ -95,7 +112,12 @@ func (l *link) prepare() error {
 		}
 	}
 	if l.up.config.Username != "" {
-		return l.login()
+		if err := l.login(); err != nil {
+			return err
+		}
+	}
+	if l.offered("PIPELINING") && l.offered("CHUNKING") && !l.up.lapsed(&l.up.noChunks) && !l.up.lapsed(&l.up.lockStep) {
+		return l.tryChunk()
 	}
 	return nil
 }
@@ -138,8 +160,14 @@ func (l *link) hello() error {
 	return nil
 }
 
-// refusal is an error, but for a 421, which may come at any command and means: try later (RFC 5321 section 3.8).
-func refusal(at string, r Reply) error { return &refusedError{at, r, r.Code == 421} }
+// refusal is what a reply to a command before MAIL makes of the connection. A 421 may come at any command and says
+// nothing about it (RFC 5321 section 3.8).
+func refusal(at string, r Reply) error {
+	if r.Code == 421 {
+		return TurnedAwayError{r}
+	}
+	return &refusedError{at, r}
+}
 
 func (l *link) startTLS() error {
 	if !l.offered("STARTTLS") {

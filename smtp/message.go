@@ -48,14 +48,16 @@ type Handler interface {
 	Message(ctx context.Context, m Message) Reply
 }
 
-// Sender hands a message to an upstream. A Reply is the upstream's own final answer, at whatever command it came
-// (a greeting, MAIL, RCPT, DATA or the final dot), or one of ours where the message cannot be sent to it as it is
-// (NoSMTPUTF8). An error means that it gave no answer; errors.Is(err, ErrInDoubt) that it may have the message.
+// Sender hands a message to an upstream. A Reply is the upstream's own final answer to this message (to MAIL, RCPT, DATA
+// or the content), or one of ours where the message cannot be sent to it as it is (NoSMTPUTF8). An error means that it
+// gave no answer: errors.As finds TurnedAwayError where it would not even be asked, errors.Is(err, ErrInDoubt) tells that
+// it may have the message.
 type Sender interface {
 	Send(ctx context.Context, m Message) (Reply, error)
 }
 
-// ErrInDoubt: the connection broke after the final dot and before its answer (RFC 5321 section 4.5.3.2.6, RFC 1047).
+// ErrInDoubt: the connection broke after the final dot, or the end of the last chunk, and before its answer (RFC 5321
+// section 4.5.3.2.6, RFC 1047).
 var ErrInDoubt = errors.New("answer lost after the final dot: the message may have been delivered")
 
 // Copy is one message to one recipient that the gateway has promised to deliver or to report.

@@ -68,8 +68,9 @@ func strictLines(data []byte) bool {
 
 // parameters follow the paths of MAIL and of each RCPT.
 type parameters struct {
-	mail string
-	rcpt []string
+	mail     string
+	optional bool // some of mail's can be left out: SIZE, RET, ENVID. All of rcpt's can
+	rcpt     []string
 }
 
 // parameters says how m goes over this connection; false, and the reply, if the server lacks what m needs.
@@ -79,7 +80,10 @@ func (l *link) parameters(m Message) (p parameters, refusal Reply, ok bool) {
 		if limit := l.sizeLimit(); limit > 0 && int64(len(m.Data)) > limit {
 			return p, TooBig.With("message is too big for the upstream, which takes %d bytes", limit), false
 		}
-		fmt.Fprintf(&b, " SIZE=%d", len(m.Data))
+		if !l.bare {
+			fmt.Fprintf(&b, " SIZE=%d", len(m.Data))
+			p.optional = true
+		}
 	}
 	header, _, _ := bytes.Cut(m.Data, []byte("\r\n\r\n"))
 	utf8 := m.UTF8 && eightBit(header) || nonASCII(m.From) ||
@@ -96,11 +100,13 @@ func (l *link) parameters(m Message) (p parameters, refusal Reply, ok bool) {
 	if utf8 {
 		b.WriteString(" SMTPUTF8")
 	}
-	dsn := l.offered("DSN")
+	dsn := l.offered("DSN") && !l.bare
 	if dsn {
-		b.WriteString(mailDSN(m.Envelope))
+		s := mailDSN(m.Envelope)
+		b.WriteString(s)
+		p.optional = p.optional || s != ""
 	}
-	p = parameters{mail: b.String(), rcpt: make([]string, len(m.To))}
+	p.mail, p.rcpt = b.String(), make([]string, len(m.To))
 	for i := range m.To {
 		if dsn {
 			p.rcpt[i] = rcptDSN(m.To[i], utf8)

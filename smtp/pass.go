@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -86,8 +87,12 @@ func (p *PassUpstream) LogIn(ctx context.Context, user, password string) (*PassL
 	return nil, noLogin, fmt.Errorf("upstream %s: %w", p.Name(), err)
 }
 
-// loginAnswer is what the upstream answered to AUTH, where it refused it now or for good.
+// loginAnswer is what the upstream answered, where it would serve no connection now or refused the login, now or for good.
 func loginAnswer(err error) (Reply, bool) {
+	var away TurnedAwayError
+	if errors.As(err, &away) {
+		return away.Reply, true
+	}
 	var r *refusedError
 	ok := errors.As(err, &r) && r.at == "AUTH" && (r.reply.Temporary() || r.reply.Permanent())
 	if !ok {
@@ -113,6 +118,7 @@ func (p *PassUpstream) join(user, password string) (*PassLogin, error) {
 			return nil, err
 		}
 		up.tls, up.dial, up.answer, up.farewell = p.up.tls, p.dial, p.up.answer, p.up.farewell
+		up.pool.eager = false // its connections are bounded together with the other logins'
 		l = &PassLogin{at: p, digest: digest, up: up}
 		p.logins[digest] = l
 	}
@@ -214,7 +220,10 @@ func (p *PassUpstream) dial(ctx context.Context) (net.Conn, error) {
 	return &tokenConn{Conn: c, release: sync.OnceFunc(func() { <-p.tokens })}, nil
 }
 
+// awaitToken waits as long as another's message may take.
 func (p *PassUpstream) awaitToken(ctx context.Context) error {
+	ctx, stop := context.WithTimeout(ctx, p.up.answer)
+	defer stop()
 	p.waiting.Add(1)
 	defer p.waiting.Add(-1)
 	p.makeRoom()
@@ -236,7 +245,7 @@ func (p *PassUpstream) makeRoom() {
 	var oldest *PassLogin
 	var since time.Time
 	for _, l := range p.logins {
-		if t, ok := l.up.pool.oldest(); ok && (oldest == nil || t.Before(since)) {
+		if t, ok := l.up.pool.unusedSince(); ok && (oldest == nil || t.Before(since)) {
 			oldest, since = l, t
 		}
 	}
@@ -259,7 +268,7 @@ func (c *tokenConn) Close() error {
 // logInAnew opens a connection, in place of an unused one, and keeps it for the next message. The Reply is the
 // upstream's answer to AUTH.
 func (u *Upstream) logInAnew(ctx context.Context) (Reply, error) {
-	if err := u.pool.enter(ctx); err != nil {
+	if err := u.pool.enter(ctx, ""); err != nil {
 		return Reply{}, fmt.Errorf("waiting for a free connection: %w", err)
 	}
 	defer u.pool.leave()
@@ -268,33 +277,58 @@ func (u *Upstream) logInAnew(ctx context.Context) (Reply, error) {
 	if err != nil {
 		return Reply{}, err
 	}
-	if !u.pool.add(l) {
+	reply := l.welcome
+	if !u.pool.adopt(l) {
 		l.quit()
 		return Reply{}, errClosed
 	}
-	reply := l.welcome
-	u.pool.back(l)
 	return reply, nil
+}
+
+// adopt keeps a connection that was not opened for a message; false: the pool is closed.
+func (p *pool) adopt(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.breaker.worked()
+	l.used, l.reused = p.now(), true
+	p.offer(l)
+	return true
 }
 
 // shed closes the connection that was unused longest; false: none is.
 func (p *pool) shed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.unused) == 0 {
+	i := p.oldest()
+	if i < 0 {
 		return false
 	}
-	go p.unused[0].quit()
-	p.unused = p.unused[1:]
+	go p.unused[i].quit()
+	p.unused = slices.Delete(p.unused, i, i+1)
 	return true
 }
 
-// oldest is since when a connection has been unused; false: none is.
-func (p *pool) oldest() (since time.Time, ok bool) {
+// unusedSince is since when a connection has been unused; false: none is.
+func (p *pool) unusedSince() (since time.Time, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.unused) == 0 {
+	i := p.oldest()
+	if i < 0 {
 		return time.Time{}, false
 	}
-	return p.unused[0].used, true
+	return p.unused[i].used, true
+}
+
+// oldest is the index of the connection that was unused longest, -1 if there is none.
+func (p *pool) oldest() int {
+	oldest := -1
+	for i, l := range p.unused {
+		if oldest < 0 || l.used.Before(p.unused[oldest].used) {
+			oldest = i
+		}
+	}
+	return oldest
 }

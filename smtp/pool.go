@@ -1,124 +1,345 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
 
-// pool bounds the connections to one upstream and keeps the unused ones. A slot is held for each connection in use;
-// a new one is made only where none is unused, so that both together never exceed the slots.
+// pool bounds the connections to one upstream, keeps the unused ones and opens new ones. A message needs a turn first;
+// there are as many turns as there may be connections, so whoever has one gets a connection without pushing another out.
+// Connections are opened in the background: whoever needs one takes the first that is ready, opened or given back.
 type pool struct {
-	slots chan struct{}
-	idle  time.Duration
+	limit, perConnection int
+	eager                bool // opens connections before they are needed
+	idle                 time.Duration
+	connect              func(context.Context) (*link, error)
+	now                  func() time.Time
+	life                 context.Context // of what is being opened
+	end                  context.CancelFunc
 
-	mu     sync.Mutex
-	unused []*link // oldest first
-	inUse  map[*link]struct{}
-	timer  *time.Timer
-	closed chan struct{}
+	mu      sync.Mutex
+	queue   queue
+	breaker breaker
+	wants   []*want // who has a turn and waits for a connection, oldest first
+	opening int
+	careful bool    // an attempt failed, and there were not enough connections since: one attempt at a time
+	unused  []*link // taken from its end
+	inUse   map[*link]struct{}
+	reaper  *time.Timer
+	again   *time.Timer // opens when the pause after a failure is over
+	closed  bool
 }
 
-func newPool(connections int, idle time.Duration) *pool {
-	return &pool{slots: make(chan struct{}, connections), idle: idle, inUse: map[*link]struct{}{}, closed: make(chan struct{})}
+// want is someone who waits for a connection. Fresh: for a new one, since the one it had turned out to be dead.
+type want struct {
+	fresh bool
+	ready chan given // buffered
 }
 
-// enter takes a slot, waiting for it.
-func (p *pool) enter(ctx context.Context) error {
-	if p.isClosed() {
-		return errClosed
+type given struct {
+	link *link
+	err  error
+}
+
+func newPool(c UpstreamConfig, connect func(context.Context) (*link, error)) *pool {
+	p := &pool{
+		limit: c.Connections, perConnection: c.PerConnection, eager: true, idle: c.Idle, connect: connect, now: time.Now,
+		queue: queue{free: c.Connections, waiting: map[string][]*waiter{}}, inUse: map[*link]struct{}{},
 	}
-	if err := ctx.Err(); err != nil { // else select might take a slot, and a good connection be cut for nothing
+	p.life, p.end = context.WithCancel(context.Background())
+	return p
+}
+
+// enter takes a turn, waiting for it.
+func (p *pool) enter(ctx context.Context, account string) error {
+	p.mu.Lock()
+	if err := cmp.Or(ctx.Err(), p.refusal()); err != nil {
+		p.mu.Unlock()
 		return err
 	}
+	if p.queue.free > 0 {
+		p.queue.free--
+		p.mu.Unlock()
+		return nil
+	}
+	w := p.queue.add(account)
+	p.mu.Unlock()
 	select {
-	case p.slots <- struct{}{}:
-		return nil
-	case <-p.closed:
-		return errClosed
+	case err := <-w.turn:
+		return err
 	case <-ctx.Done():
-		return ctx.Err()
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.queue.remove(w) && <-w.turn == nil {
+		p.queue.release() // it came at the same moment
+	}
+	return ctx.Err()
 }
 
-func (p *pool) leave() { <-p.slots }
+func (p *pool) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queue.release()
+}
 
-// kept is the unused connection that was used last, nil if there is none.
+// refusal is why no message may go now, nil if one may. While the breaker is open and its pause is over, that is the
+// first who comes: the attempt to open a connection for it shows whether the upstream is back.
+func (p *pool) refusal() error {
+	switch trying := p.opening > 0 || len(p.wants) > 0 || len(p.queue.accounts) > 0; {
+	case p.closed:
+		return errClosed
+	case p.breaker.open() && (trying || p.now().Before(p.breaker.until)):
+		return p.breaker.error()
+	}
+	return nil
+}
+
+// take is a connection for whoever has a turn: the unused one that was used last, else the first that is ready.
+func (p *pool) take(ctx context.Context, fresh bool) (*link, error) {
+	p.mu.Lock()
+	if fresh {
+		p.dismiss() // what died took its like with it
+	}
+	if l := p.kept(); l != nil {
+		p.mu.Unlock()
+		return l, nil
+	}
+	if err := p.refusal(); err != nil {
+		p.mu.Unlock()
+		return nil, err
+	}
+	c := &want{fresh, make(chan given, 1)}
+	p.wants = append(p.wants, c)
+	p.open()
+	p.ahead()
+	p.mu.Unlock()
+	select {
+	case got := <-c.ready:
+		return got.link, got.err
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.wants, c); i >= 0 {
+		p.wants = slices.Delete(p.wants, i, i+1)
+	} else if got := <-c.ready; got.link != nil {
+		p.offer(got.link)
+	}
+	return nil, fmt.Errorf("waiting for a connection: %w", ctx.Err())
+}
+
+// kept takes the last unused connection that is still good, nil if there is none.
 func (p *pool) kept() *link {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	last := len(p.unused) - 1
-	if last < 0 {
-		return nil
+	for len(p.unused) > 0 {
+		last := len(p.unused) - 1
+		l := p.unused[last]
+		p.unused = p.unused[:last]
+		if !quiet(l.socket) { // closed by the server, or told to go
+			l.cut()
+			continue
+		}
+		busy := len(p.inUse) > 0
+		p.inUse[l] = struct{}{}
+		if busy && !l.reused { // a spare one: the load is rising
+			p.ahead()
+		}
+		return l
 	}
-	l := p.unused[last]
-	p.unused = p.unused[:last]
-	p.inUse[l] = struct{}{}
-	return l
+	return nil
 }
 
-// add takes a new connection into the pool, as one in use. False: the pool is closed.
-func (p *pool) add(l *link) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.isClosed() {
-		return false
+// open starts as many attempts as are wanted, within the limit and what the breaker allows.
+func (p *pool) open() {
+	for !p.closed && p.opening < len(p.wants) {
+		working := len(p.inUse) > 0 // then they are served by those, if need be
+		wait := p.breaker.until.Sub(p.now())
+		switch {
+		case p.breaker.pause > 0 && working && wait > 0:
+			if p.again == nil {
+				p.again = time.AfterFunc(wait, p.reopen)
+			}
+			return
+		case p.careful && p.opening > 0:
+			return
+		case p.size() >= p.limit && len(p.unused) == 0:
+			return
+		case p.size() >= p.limit:
+			go p.unused[0].quit()
+			p.unused = p.unused[1:]
+		}
+		p.start()
 	}
-	p.inUse[l] = struct{}{}
-	return true
 }
 
-// back ends the use of a connection.
-func (p *pool) back(l *link) {
+func (p *pool) reopen() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.again = nil
+	p.open()
+}
+
+// ahead opens a connection that nobody needs yet, so that the next message need not wait for TCP, TLS, EHLO and AUTH.
+// It is called when others are busy and the last spare one is gone: under rising load, not under a steady one.
+func (p *pool) ahead() {
+	if p.eager && len(p.inUse) > 0 && len(p.unused) == 0 && p.opening <= len(p.wants) && p.size() < p.limit && !p.careful && !p.closed {
+		p.start()
+	}
+}
+
+func (p *pool) size() int { return len(p.unused) + len(p.inUse) + p.opening }
+
+func (p *pool) start() {
+	p.opening++
+	started := p.now()
+	go func() {
+		l, err := p.connect(p.life)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.opening--
+		switch {
+		case p.closed && err == nil:
+			l.cut()
+		case p.closed:
+		case err != nil:
+			p.failed(started, err)
+		default:
+			p.breaker.worked()
+			l.used = p.now()
+			p.offer(l)
+			p.careful = p.careful && len(p.wants) > 0
+			p.open()
+		}
+	}()
+}
+
+// failed: an attempt gave no connection. Where the upstream spoke and has enough connections, those that were under way
+// together count as one, and so they do while others are in use: an ESP's limit is not its death. Who waits then goes on
+// waiting for one of those.
+func (p *pool) failed(started time.Time, err error) {
+	var away TurnedAwayError
+	limited, working := errors.As(err, &away), len(p.inUse) > 0
+	p.careful = true
+	if started.After(p.breaker.last) || !limited && !working {
+		p.breaker.failed(p.now(), err)
+	}
+	switch {
+	case p.breaker.open():
+		p.fail(p.breaker.error())
+		p.dismiss()
+	case working || limited && p.opening > 0:
+	case len(p.wants) > p.opening:
+		p.wants[0].ready <- given{err: err}
+		p.wants = p.wants[1:]
+	}
+	p.open()
+}
+
+// fail answers all who wait for a connection or for a turn.
+func (p *pool) fail(err error) {
+	for _, c := range p.wants {
+		c.ready <- given{err: err}
+	}
+	p.wants = nil
+	p.queue.fail(err)
+}
+
+// offer gives a good connection to who waits for it, else keeps it: a new one behind those that were used, since it is
+// taken only where they are not enough.
+func (p *pool) offer(l *link) {
 	delete(p.inUse, l)
-	// Bytes that nobody asked for would be taken for the answer to the next command.
-	if l.broken || l.in.Buffered() > 0 || p.isClosed() {
+	if p.closed {
 		l.cut()
 		return
 	}
-	l.used, l.reused = time.Now(), true
-	p.unused = append(p.unused, l)
-	if p.timer == nil {
-		p.timer = time.AfterFunc(p.idle, p.reap)
+	if i := slices.IndexFunc(p.wants, func(c *want) bool { return !c.fresh || !l.reused }); i >= 0 {
+		p.inUse[l] = struct{}{}
+		p.wants[i].ready <- given{link: l}
+		p.wants = slices.Delete(p.wants, i, i+1)
+		return
 	}
+	if l.reused {
+		p.unused = append(p.unused, l)
+	} else {
+		p.unused = slices.Insert(p.unused, 0, l)
+	}
+	if p.reaper == nil {
+		p.reaper = time.AfterFunc(p.idle, p.reap)
+	}
+}
+
+// back ends the use of a connection. Worked: the upstream answered over it.
+func (p *pool) back(l *link, worked bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if worked {
+		p.breaker.alive()
+	}
+	l.used, l.reused, l.carried = p.now(), true, l.carried+1
+	switch {
+	// Bytes that nobody asked for would be taken for the answer to the next command.
+	case l.broken || l.in.Buffered() > 0 || p.closed:
+		delete(p.inUse, l)
+		l.cut()
+	case p.perConnection > 0 && l.carried >= p.perConnection:
+		delete(p.inUse, l)
+		go l.quit()
+		p.ahead()
+	default:
+		p.offer(l)
+	}
+	p.open()
 }
 
 // reap closes what was unused for too long.
 func (p *pool) reap() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	for len(p.unused) > 0 && now.Sub(p.unused[0].used) >= p.idle {
-		go p.unused[0].quit()
-		p.unused = p.unused[1:]
-	}
-	p.timer = nil
-	if len(p.unused) > 0 {
-		p.timer = time.AfterFunc(p.idle-now.Sub(p.unused[0].used), p.reap)
+	p.reaper = nil
+	now, next := p.now(), time.Duration(0)
+	p.unused = slices.DeleteFunc(p.unused, func(l *link) bool {
+		left := p.idle - now.Sub(l.used)
+		if left <= 0 {
+			go l.quit()
+			return true
+		}
+		if next == 0 || left < next {
+			next = left
+		}
+		return false
+	})
+	if next > 0 && !p.closed {
+		p.reaper = time.AfterFunc(next, p.reap)
 	}
 }
 
-func (p *pool) isClosed() bool {
-	select {
-	case <-p.closed:
-		return true
-	default:
-		return false
+// dismiss closes all unused connections.
+func (p *pool) dismiss() {
+	for _, l := range p.unused {
+		go l.quit()
 	}
+	p.unused = nil
 }
 
 func (p *pool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.isClosed() {
+	if p.closed {
 		return
 	}
-	close(p.closed)
-	if p.timer != nil {
-		p.timer.Stop()
+	p.closed = true
+	p.end()
+	for _, t := range []*time.Timer{p.reaper, p.again} {
+		if t != nil {
+			t.Stop()
+		}
 	}
+	p.fail(errClosed)
 	for l := range p.inUse {
 		l.cut()
 	}
@@ -128,47 +349,4 @@ func (p *pool) close() {
 	}
 	p.unused = nil
 	leaving.Wait()
-}
-
-// rateLimit spreads messages evenly over time.
-type rateLimit struct {
-	rate float64 // per second; 0: no limit
-	mu   sync.Mutex
-	next time.Time
-}
-
-// wait returns when the next message may go. Where ctx would end before that, it returns at once and takes no turn.
-func (p *rateLimit) wait(ctx context.Context) error {
-	if p.rate == 0 {
-		return nil
-	}
-	deadline, _ := ctx.Deadline()
-	now := time.Now()
-	turn, ok := p.turn(now, deadline)
-	if !ok {
-		return context.DeadlineExceeded
-	}
-	timer := time.NewTimer(turn.Sub(now))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// turn reserves the next free moment; false, reserving nothing, where that is after deadline (zero: none).
-func (p *rateLimit) turn(now, deadline time.Time) (time.Time, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	turn := now
-	if p.next.After(now) {
-		turn = p.next
-	}
-	if !deadline.IsZero() && turn.After(deadline) {
-		return time.Time{}, false
-	}
-	p.next = turn.Add(time.Duration(float64(time.Second) / p.rate))
-	return turn, true
 }

@@ -236,3 +236,80 @@ func TestRate(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// awaitGone returns when what the peer has closed is seen on this side, if it has closed anything.
+func awaitGone(t *testing.T, u *Upstream) {
+	t.Helper()
+	u.pool.mu.Lock()
+	defer u.pool.mu.Unlock()
+	for _, l := range u.pool.unused {
+		l.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		_, _ = l.in.Peek(1)
+	}
+}
+
+// Under rising load the next message finds a connection that is ready; under a steady load nothing is opened.
+func TestConnectionIsOpenedAhead(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		limit int
+		at    []int // connections while 1, 2, 3 … messages are open
+	}{
+		{"rising load", 10, []int{1, 3, 4, 5}},
+		{"never above the limit", 3, []int{1, 3, 3}},
+		{"one connection", 1, []int{1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			release := make(chan struct{})
+			peer := smtptest.New(t, smtptest.Script{Before: func(step string) {
+				if step == "." {
+					<-release
+				}
+			}})
+			u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.Connections = tt.limit })
+			done := make(chan error, len(tt.at))
+			for i, want := range tt.at {
+				go func() {
+					_, err := u.Send(t.Context(), letter("b@x.test"))
+					done <- err
+				}()
+				until(t, func() bool {
+					u.pool.mu.Lock()
+					defer u.pool.mu.Unlock()
+					return len(u.pool.inUse) == i+1 && u.pool.opening == 0
+				})
+				peer.AwaitCommands(t, "DATA", i+1)
+				if got := peer.Connections(); got != want {
+					t.Errorf("%d messages: %d connections, want %d", i+1, got, want)
+				}
+			}
+			close(release)
+			for range tt.at {
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+			before := peer.Connections()
+			for range 5 {
+				send(t, u, "c@x.test")
+			}
+			if got := peer.Connections(); got != before {
+				t.Errorf("steady load: %d connections, then %d", before, got)
+			}
+		})
+	}
+}
+
+func TestConnectionIsClosedAfterItsMessages(t *testing.T) {
+	peer := smtptest.New(t, smtptest.Script{})
+	u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.PerConnection = 3 })
+	for range 7 {
+		send(t, u, "b@x.test")
+	}
+	peer.AwaitCommands(t, "QUIT", 2)
+	for i, m := range peer.Messages() {
+		if m.Conn != i/3+1 {
+			t.Errorf("message %d came over connection %d", i+1, m.Conn)
+		}
+	}
+}

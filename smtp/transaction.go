@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"time"
 )
@@ -24,18 +25,38 @@ type transaction struct {
 	stale  bool        // the kept connection died, or was being closed, before MAIL was answered
 	beyond atomic.Bool // the final dot is being written: the message may arrive
 	heard  atomic.Bool // the answer came: nothing more is to be written
+
+	optional  bool // refused were, perhaps, parameters that can be left out
+	unchunked bool // BDAT was refused: nothing was taken, and the message is to go by DATA
 }
 
 // step is one command of the envelope.
 type step struct {
 	name, line string
+	optional   bool // it has parameters that can be left out
 }
 
-// run returns the upstream's answer, or ours where its extensions do not allow the message.
+// run returns the upstream's answer, or ours where its extensions do not allow the message. Where the server refuses
+// parameters that it offers, the message goes without those that can be left out.
 func (t *transaction) run() (Reply, error) {
+	reply, err := t.attempt()
+	if !t.optional || t.link.broken {
+		return reply, err
+	}
+	t.link.bare = true
+	reply, err = t.attempt()
+	t.link.bare = !t.optional // they were not what was refused: the address is
+	return reply, err
+}
+
+func (t *transaction) attempt() (Reply, error) {
+	t.optional = false
 	params, refusal, ok := t.link.parameters(t.m)
 	if !ok {
 		return refusal, nil
+	}
+	if t.inOne() {
+		return t.chunk(params)
 	}
 	if refusal, err := t.envelope(params); err != nil || refusal.Code != 0 {
 		return refusal, err
@@ -54,7 +75,7 @@ func (t *transaction) envelope(p parameters) (Reply, error) {
 			return Reply{}, fmt.Errorf("%s: %w", group[0].name, err)
 		}
 		if refusal, err := t.answers(group); err != nil || refusal.Code != 0 {
-			t.link.dirty = true
+			t.link.dirty, t.link.inStep = true, false
 			return refusal, err
 		}
 	}
@@ -62,18 +83,27 @@ func (t *transaction) envelope(p parameters) (Reply, error) {
 	return Reply{}, nil
 }
 
+func (t *transaction) mail(p parameters) step {
+	return step{"MAIL", "MAIL FROM:<" + t.m.From + ">" + p.mail, p.optional}
+}
+
+func (t *transaction) rcpt(p parameters, i int) step {
+	return step{"RCPT", "RCPT TO:<" + t.m.To[i].Address + ">" + p.rcpt[i], p.rcpt[i] != ""}
+}
+
 // groups are the commands that are sent together. One recipient: all of them (RFC 2920). Several: DATA waits until
 // all were taken, else those that were taken would get an empty message.
 func (t *transaction) groups(p parameters) [][]step {
-	steps := []step{{"MAIL", "MAIL FROM:<" + t.m.From + ">" + p.mail}}
+	var steps []step
 	if t.link.dirty {
-		steps = append([]step{{"RSET", "RSET"}}, steps...)
+		steps = append(steps, step{name: "RSET", line: "RSET"})
 	}
-	for i, to := range t.m.To {
-		steps = append(steps, step{"RCPT", "RCPT TO:<" + to.Address + ">" + p.rcpt[i]})
+	steps = append(steps, t.mail(p))
+	for i := range t.m.To {
+		steps = append(steps, t.rcpt(p, i))
 	}
-	data := step{"DATA", "DATA"}
-	if !t.link.offered("PIPELINING") {
+	data := step{name: "DATA", line: "DATA"}
+	if !t.link.offered("PIPELINING") || t.link.up.lapsed(&t.link.up.lockStep) {
 		var groups [][]step
 		for _, s := range append(steps, data) {
 			groups = append(groups, []step{s})
@@ -93,9 +123,13 @@ func (t *transaction) groups(p parameters) [][]step {
 // answers reads the answers to a group, all of them, so that the connection stays in step.
 func (t *transaction) answers(group []step) (refusal Reply, err error) {
 	mailTaken, open := true, false
-	for _, s := range group {
+	for i, s := range group {
 		reply, err := t.link.read(s.name)
 		first := s.name == "RSET" || s.name == "MAIL"
+		if timeout := net.Error(nil); i > 0 && errors.As(err, &timeout) && timeout.Timeout() {
+			// QUIRK: it may throw away what came behind a command. Command by command it will take the next message.
+			t.link.up.lockStep.found(t.link.up.pool.now())
+		}
 		if err != nil || reply.Code == 421 {
 			t.link.broken = true
 			t.stale = first && t.link.reused
@@ -113,7 +147,7 @@ func (t *transaction) answers(group []step) (refusal Reply, err error) {
 		case s.name != "DATA" && reply.Positive():
 		case reply.Temporary() || reply.Permanent():
 			if refusal.Code == 0 {
-				refusal = reply
+				refusal, t.optional = reply, s.optional && refusesParameter(reply)
 			}
 			mailTaken = mailTaken && s.name != "MAIL"
 		default:
@@ -126,6 +160,10 @@ func (t *transaction) answers(group []step) (refusal Reply, err error) {
 	}
 	return refusal, nil
 }
+
+// refusesParameter: 555, and of older servers 501 and 504, are about parameters (RFC 5321 section 4.1.1.11), though not
+// for certain.
+func refusesParameter(r Reply) bool { return r.Code == 555 || r.Code == 501 || r.Code == 504 }
 
 // unlessAnswered drops an error that came after the message was refused: the refusal is the answer.
 func unlessAnswered(refusal Reply, err error) error {
@@ -151,43 +189,26 @@ func (t *transaction) abandon(mailTaken bool) {
 // a message in the middle of it and close (552, 421).
 func (t *transaction) content() (Reply, error) {
 	l := t.link
-	l.conn.SetReadDeadline(time.Time{}) // set when the writing ends, which has deadlines of its own
-	written := make(chan error, 1)
-	go func() {
-		err := t.write(t.m.Data)
-		wait := l.up.answer
-		if err != nil {
-			wait = l.up.farewell
-		}
-		l.conn.SetReadDeadline(time.Now().Add(wait))
-		written <- err
-	}()
+	l.inStep = false
+	written := t.writing(len(t.m.Data) < bodyPiece/2, func() error { return t.write(t.m.Data) })
 	reply, err := readAnswer(l.in)
-	var unfinished error
-	early := false
-	select {
-	case unfinished = <-written:
-	default:
-		early = true
-		t.heard.Store(true)
-		l.conn.SetWriteDeadline(time.Now()) // stops a write that is under way, not one that ended
-		unfinished = <-written
-	}
+	unwritten, early := t.stop(written)
 	if err == nil && !reply.Positive() && !reply.Temporary() && !reply.Permanent() {
 		err = fmt.Errorf("%w: %d after the message", errGarbage, reply.Code)
 	}
 	switch {
-	case unfinished == nil && err != nil:
+	case unwritten == nil && err != nil:
 		return Reply{}, fmt.Errorf("%w: %w", ErrInDoubt, err)
-	case unfinished != nil && early && err != nil:
+	case unwritten != nil && early && err != nil:
 		return Reply{}, fmt.Errorf("in the middle of the message: %w", err)
-	case unfinished != nil && (err != nil || reply.Positive()):
-		return Reply{}, fmt.Errorf("in the middle of the message: %w", unfinished)
+	case unwritten != nil && (err != nil || reply.Positive()):
+		return Reply{}, fmt.Errorf("in the middle of the message: %w", unwritten)
 	}
 	// A refusal before the end may be followed by a second one: the connection is not to be trusted.
-	if unfinished != nil || early && !reply.Positive() || reply.Code == 421 {
+	if unwritten != nil || early && !reply.Positive() || reply.Code == 421 {
 		l.broken = true
 	}
+	l.inStep = reply.Positive()
 	return reply, nil
 }
 

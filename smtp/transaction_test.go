@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -92,23 +93,29 @@ func FuzzContent(f *testing.F) {
 	})
 }
 
+// BenchmarkSend is one message after the other over one connection on loopback.
 func BenchmarkSend(b *testing.B) {
 	for _, size := range []int{4 << 10, 40 << 10} {
-		b.Run(map[int]string{4 << 10: "4K", 40 << 10: "40K"}[size], func(b *testing.B) {
-			peer := smtptest.New(b, smtptest.Script{})
-			u, err := NewUpstream(UpstreamConfig{Name: "esp", Address: peer.Addr(), Security: Plain, Hostname: "gw.test"})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer u.Close()
-			m := letter("b@x.test")
-			m.Data = bytes.Repeat([]byte("0123456789012345678901234567890\r\n"), size/33)
-			b.ReportAllocs()
-			for b.Loop() {
-				if reply, err := u.Send(b.Context(), m); err != nil || !reply.Positive() {
-					b.Fatal(reply, err)
+		for _, way := range []struct {
+			name       string
+			extensions []string
+		}{{"DATA", smtptest.DefaultExtensions}, {"BDAT", smtptest.Chunking}} {
+			b.Run(fmt.Sprintf("%dK/%s", size>>10, way.name), func(b *testing.B) {
+				peer := smtptest.New(b, smtptest.Script{Extensions: way.extensions})
+				u, err := NewUpstream(UpstreamConfig{Name: "esp", Address: peer.Addr(), Security: Plain, Hostname: "gw.test"})
+				if err != nil {
+					b.Fatal(err)
 				}
-			}
-		})
+				defer u.Close()
+				m := letter("b@x.test")
+				m.Data = bytes.Repeat([]byte("0123456789012345678901234567890\r\n"), size/33)
+				b.ReportAllocs()
+				for b.Loop() {
+					if reply, err := u.Send(b.Context(), m); err != nil || !reply.Positive() {
+						b.Fatal(reply, err)
+					}
+				}
+			})
+		}
 	}
 }

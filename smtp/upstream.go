@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,6 +35,8 @@ type UpstreamConfig struct {
 	Timeout     time.Duration  // to connect, and for each command; 0: 60 s
 	Idle        time.Duration  // an unused connection is closed after it; 0: 30 s
 	RootCAs     *x509.CertPool // nil: the system's
+
+	PerConnection int // a connection is closed after that many messages; 0: no limit
 }
 
 // ErrWithdrawn, as the cause of a context's end, stops a transaction only while the message cannot have arrived yet:
@@ -43,12 +46,28 @@ var ErrWithdrawn = errors.New("withdrawn")
 // errClosed: Send after Close.
 var errClosed = errors.New("closed")
 
+// TurnedAwayError: the upstream would not serve this connection now, before any message was named: its greeting was
+// 4yz, or 421 came before MAIL (RFC 5321 section 3.8). Nothing was sent; another upstream may take the message.
+type TurnedAwayError struct{ Reply Reply }
+
+func (e TurnedAwayError) Error() string { return "the upstream takes no mail now: " + e.Reply.String() }
+
 // answerTimeout is how long the answer to the final dot may take (RFC 5321 section 4.5.3.2.6); farewell is how long a
-// server that stopped reading in the middle of a message is listened to for its reason.
+// server that stopped reading in the middle of a message is listened to for its reason; freshFor is how long after its
+// last use a connection is sure not to be closed by the server for being idle.
 const (
 	answerTimeout = 10 * time.Minute
 	farewell      = 5 * time.Second
+	freshFor      = 2 * time.Second
 )
+
+// lapse is that the server offers what it does not do. It is held against it for an hour: servers are repaired, and one
+// that was only closing may have been misjudged.
+type lapse struct{ until atomic.Int64 } // UnixNano
+
+func (l *lapse) found(now time.Time) { l.until.Store(now.Add(time.Hour).UnixNano()) }
+
+func (u *Upstream) lapsed(l *lapse) bool { return u.pool.now().UnixNano() < l.until.Load() }
 
 // Upstream sends messages to one server over a bounded set of connections, which it keeps and uses again.
 // It is safe for concurrent use.
@@ -59,7 +78,10 @@ type Upstream struct {
 	rate   rateLimit
 	dial   func(context.Context) (net.Conn, error)
 
-	answer, farewell time.Duration // above; shorter in tests
+	noChunks lapse // BDAT is not taken as RFC 3030 says, although it is offered: DATA
+	lockStep lapse // the same of PIPELINING
+
+	answer, farewell, fresh time.Duration // above; others in tests
 }
 
 var _ Sender = (*Upstream)(nil)
@@ -84,7 +106,7 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 	if c.Hostname == "" || strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, fmt.Errorf("upstream %s: %q is no host name for EHLO", c.Name, c.Hostname)
 	}
-	if c.Connections < 0 || c.Rate < 0 || c.Timeout < 0 || c.Idle < 0 {
+	if c.Connections < 0 || c.Rate < 0 || c.Timeout < 0 || c.Idle < 0 || c.PerConnection < 0 {
 		return nil, fmt.Errorf("upstream %s: a negative limit", c.Name)
 	}
 	if c.Connections == 0 {
@@ -96,8 +118,10 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 	if c.Idle == 0 {
 		c.Idle = 30 * time.Second
 	}
-	u := &Upstream{config: c, pool: newPool(c.Connections, c.Idle), rate: rateLimit{rate: c.Rate}}
-	u.answer, u.farewell, u.dial = answerTimeout, farewell, u.dialTCP
+	u := &Upstream{config: c, rate: rateLimit{rate: c.Rate}}
+	u.pool = newPool(c, u.connect)
+	u.answer, u.farewell, u.fresh = answerTimeout, farewell, freshFor
+	u.dial = u.dialTCP
 	u.tls = &tls.Config{
 		ServerName: host, RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12,
 		ClientSessionCache: tls.NewLRUClientSessionCache(c.Connections),
@@ -109,17 +133,15 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 func (u *Upstream) Name() string { return u.config.Name }
 
 // Send hands over m as Sender says. All recipients are taken or none: where one is refused, its Reply is returned and
-// nothing was sent to the others. What is wrong with the set-up rather than with the message (a greeting or an EHLO
-// refused for good, TLS, login) is an error. A connection that was kept and turns out to be dead is replaced once.
+// nothing was sent to the others. Before MAIL there is no Reply: TurnedAwayError where the server said "later", any
+// other error where the set-up is at fault (a greeting or an EHLO refused for good, TLS, login) or no server is there.
+// A connection that was kept and turns out to be dead is replaced once.
 func (u *Upstream) Send(ctx context.Context, m Message) (Reply, error) {
 	if refusal, unfit := unfit(m); unfit {
 		return refusal, nil
 	}
 	reply, err := u.send(ctx, m)
-	var refused *refusedError
 	switch {
-	case errors.As(err, &refused) && refused.answer:
-		return refused.reply, nil
 	case err != nil && ctx.Err() != nil:
 		return Reply{}, fmt.Errorf("upstream %s: %w (%w)", u.config.Name, err, context.Cause(ctx))
 	case err != nil:
@@ -129,29 +151,25 @@ func (u *Upstream) Send(ctx context.Context, m Message) (Reply, error) {
 }
 
 func (u *Upstream) send(ctx context.Context, m Message) (Reply, error) {
-	if err := u.pool.enter(ctx); err != nil {
+	if err := u.pool.enter(ctx, m.Account); err != nil {
 		return Reply{}, fmt.Errorf("waiting for a free connection: %w", err)
 	}
 	defer u.pool.leave()
 	if err := u.rate.wait(ctx); err != nil {
 		return Reply{}, fmt.Errorf("waiting for the rate limit: %w", err)
 	}
-	if l := u.pool.kept(); l != nil {
+	for fresh := false; ; fresh = true {
+		l, err := u.pool.take(ctx, fresh)
+		if err != nil {
+			return Reply{}, err
+		}
 		t := transaction{link: l, m: m}
 		reply, err := u.run(ctx, &t)
-		if !t.stale || ctx.Err() != nil {
+		// Once each at most: only a used connection can be stale, and BDAT is not tried again.
+		if !t.stale && !t.unchunked || ctx.Err() != nil {
 			return reply, err
 		}
 	}
-	l, err := u.connect(ctx)
-	if err != nil {
-		return Reply{}, err
-	}
-	if !u.pool.add(l) {
-		l.quit()
-		return Reply{}, errClosed
-	}
-	return u.run(ctx, &transaction{link: l, m: m})
 }
 
 // run carries out a transaction, then keeps the connection or closes it.
@@ -165,7 +183,7 @@ func (u *Upstream) run(ctx context.Context, t *transaction) (Reply, error) {
 	if !stop() || err != nil {
 		t.link.broken = true
 	}
-	u.pool.back(t.link)
+	u.pool.back(t.link, err == nil)
 	return reply, err
 }
 
@@ -187,9 +205,12 @@ func (u *Upstream) Close() error {
 
 // OutcomeOf is the fate of a message after Send: the one place where answers and errors become fates.
 func OutcomeOf(r Reply, err error) Outcome {
+	var away TurnedAwayError
 	switch {
 	case errors.Is(err, ErrInDoubt): // RFC 3463 section 3.5: X.4.2 bad connection, X.4.1 no answer from host
 		return Outcome{Fate: InDoubt, Reply: Reply{451, [3]int{4, 4, 2}, "the upstream's answer was lost: the message may have been delivered"}}
+	case errors.As(err, &away):
+		return Outcome{Fate: Deferred, Reply: away.Reply}
 	case err != nil:
 		return Outcome{Fate: Deferred, Reply: Reply{451, [3]int{4, 4, 1}, "no answer from the upstream"}}
 	case r.Positive():

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -33,6 +34,13 @@ func upstreamTo(t *testing.T, peer *smtptest.Upstream, change func(*UpstreamConf
 	return u
 }
 
+// keeps tells that u has a connection for the next message.
+func keeps(u *Upstream) bool {
+	u.pool.mu.Lock()
+	defer u.pool.mu.Unlock()
+	return len(u.pool.unused) > 0
+}
+
 func letter(to ...string) Message {
 	m := Message{Envelope: Envelope{ID: "1", From: "a@acme.test"}, Data: []byte("Subject: hi\r\n\r\nhello\r\n")}
 	for _, a := range to {
@@ -45,10 +53,16 @@ func TestUpstreamMisbehaviour(t *testing.T) {
 	const (
 		answered = "a reply"
 		fault    = "an error"
+		away     = "turned away"
 		doubt    = "in doubt"
 	)
 	large := letter("b@x.test")
 	large.Data = append([]byte("Subject: large\r\n\r\n"), bytes.Repeat([]byte("0123456789012345678901234567890123456789\r\n"), 400_000)...)
+	noticed := letter("b@x.test")
+	noticed.To[0].Notify = []string{"NEVER"}
+	eight := letter("b@x.test")
+	eight.Data = []byte("Subject: hi\r\n\r\nh\xc3\xa9llo\r\n")
+	utf8 := letter("j\u00f6rg@x.test")
 	lockStep := []string{"8BITMIME"}
 	on := func(step string, answers ...string) map[string][]string { return map[string][]string{step: answers} }
 	tests := []struct {
@@ -59,33 +73,34 @@ func TestUpstreamMisbehaviour(t *testing.T) {
 		reply  string // its String
 		err    string // part of the error
 		seen   int    // messages that reached their final dot
+		kept   bool   // the connection is fit for the next message
 	}{
-		{name: "takes it", want: answered, reply: "250 2.0.0 ok: queued as 1", seen: 1},
-		{name: "takes it in lock-step", script: smtptest.Script{Extensions: lockStep}, want: answered, reply: "250 2.0.0 ok: queued as 1", seen: 1},
+		{name: "takes it", want: answered, reply: "250 2.0.0 ok: queued as 1", seen: 1, kept: true},
+		{name: "takes it in lock-step", script: smtptest.Script{Extensions: lockStep}, want: answered, reply: "250 2.0.0 ok: queued as 1", seen: 1, kept: true},
 		{name: "closes at connect", script: smtptest.Script{Answers: on("connect", smtptest.Close)}, want: fault, err: "greeting"},
-		{name: "greets with 421", script: smtptest.Script{Answers: on("connect", "421 4.7.0 too many")}, want: answered, reply: "421 4.7.0 too many"},
-		{name: "greets with 450", script: smtptest.Script{Answers: on("connect", "450 later")}, want: answered, reply: "450 later"},
+		{name: "greets with 421", script: smtptest.Script{Answers: on("connect", "421 4.7.0 too many")}, want: away, reply: "421 4.7.0 too many"},
+		{name: "greets with 450", script: smtptest.Script{Answers: on("connect", "450 later")}, want: away, reply: "450 later"},
 		{name: "greets with 554", script: smtptest.Script{Answers: on("connect", "554 no mail here")}, want: fault, err: "554 no mail here"},
 		{name: "greets with garbage", script: smtptest.Script{Answers: on("connect", "HTTP/1.1 400 Bad Request")}, want: fault, err: "not SMTP"},
-		{name: "greets in several lines", script: smtptest.Script{Answers: on("connect", "220-one\r\n220-two\r\n220 three")}, want: answered, reply: "250 2.0.0 ok: queued as 1", seen: 1},
+		{name: "greets in several lines", script: smtptest.Script{Answers: on("connect", "220-one\r\n220-two\r\n220 three")}, want: answered, reply: "250 2.0.0 ok: queued as 1", seen: 1, kept: true},
 		{name: "closes at EHLO", script: smtptest.Script{Answers: on("EHLO", smtptest.Close)}, want: fault, err: "EHLO"},
-		{name: "421 at EHLO", script: smtptest.Script{Answers: on("EHLO", "421 4.3.2 shutting down")}, want: answered, reply: "421 4.3.2 shutting down"},
-		{name: "knows HELO only", script: smtptest.Script{Answers: on("EHLO", "502 what?")}, want: answered, reply: "250 2.0.0 ok: queued as 1", seen: 1},
+		{name: "421 at EHLO", script: smtptest.Script{Answers: on("EHLO", "421 4.3.2 shutting down")}, want: away, reply: "421 4.3.2 shutting down"},
+		{name: "knows HELO only", script: smtptest.Script{Answers: on("EHLO", "502 what?")}, want: answered, reply: "250 2.0.0 ok: queued as 1", seen: 1, kept: true},
 		{name: "refuses EHLO and HELO", script: smtptest.Script{Answers: map[string][]string{"EHLO": {"550 who?"}, "HELO": {"550 who?"}}}, want: fault, err: "HELO was answered 550 who?"},
 		{name: "450 at EHLO", script: smtptest.Script{Answers: on("EHLO", "450 no")}, want: fault, err: "EHLO was answered 450"},
 		{name: "closes at MAIL", script: smtptest.Script{Answers: on("MAIL", smtptest.Close)}, want: fault, err: "MAIL"},
-		{name: "refuses MAIL", script: smtptest.Script{Answers: on("MAIL", "550 5.1.8 no such sender")}, want: answered, reply: "550 5.1.8 no such sender"},
+		{name: "refuses MAIL", script: smtptest.Script{Answers: on("MAIL", "550 5.1.8 no such sender")}, want: answered, reply: "550 5.1.8 no such sender", kept: true},
 		{name: "421 at MAIL", script: smtptest.Script{Answers: on("MAIL", "421 4.4.2 bye")}, want: answered, reply: "421 4.4.2 bye"},
 		{name: "354 at MAIL", script: smtptest.Script{Answers: on("MAIL", "354 what")}, want: fault, err: "MAIL was answered 354"},
-		{name: "refuses RCPT", script: smtptest.Script{Answers: on("RCPT", "550 5.1.1 unknown")}, want: answered, reply: "550 5.1.1 unknown"},
-		{name: "refuses RCPT in lock-step", script: smtptest.Script{Extensions: lockStep, Answers: on("RCPT", "550 5.1.1 unknown")}, want: answered, reply: "550 5.1.1 unknown"},
-		{name: "refuses RCPT, goes on to 354", script: smtptest.Script{Answers: map[string][]string{"RCPT": {"452 4.2.2 full"}, "DATA": {"354 go"}}}, want: answered, reply: "452 4.2.2 full", seen: 1},
+		{name: "refuses RCPT", script: smtptest.Script{Answers: on("RCPT", "550 5.1.1 unknown")}, want: answered, reply: "550 5.1.1 unknown", kept: true},
+		{name: "refuses RCPT in lock-step", script: smtptest.Script{Extensions: lockStep, Answers: on("RCPT", "550 5.1.1 unknown")}, want: answered, reply: "550 5.1.1 unknown", kept: true},
+		{name: "refuses RCPT, goes on to 354", script: smtptest.Script{Answers: map[string][]string{"RCPT": {"452 4.2.2 full"}, "DATA": {"354 go"}}}, want: answered, reply: "452 4.2.2 full", seen: 1, kept: true},
 		{name: "refuses RCPT, closes", script: smtptest.Script{Answers: on("RCPT", "550 5.1.1 unknown"+smtptest.Close)}, want: answered, reply: "550 5.1.1 unknown"},
 		{name: "refuses MAIL, takes RCPT and DATA", script: smtptest.Script{Answers: map[string][]string{"MAIL": {"550 no"}, "RCPT": {"250 ok"}, "DATA": {"354 go"}}}, want: answered, reply: "550 no"},
-		{name: "refuses in several lines", script: smtptest.Script{Answers: on("RCPT", "550-5.7.1 no\r\n550-5.7.1 because\r\n550 5.7.1 of policy")}, want: answered, reply: "550 5.7.1 no; because; of policy"},
+		{name: "refuses in several lines", script: smtptest.Script{Answers: on("RCPT", "550-5.7.1 no\r\n550-5.7.1 because\r\n550 5.7.1 of policy")}, want: answered, reply: "550 5.7.1 no; because; of policy", kept: true},
 		{name: "closes at RCPT", script: smtptest.Script{Answers: on("RCPT", smtptest.Close)}, want: fault, err: "RCPT"},
 		{name: "closes at DATA", script: smtptest.Script{Answers: on("DATA", smtptest.Close)}, want: fault, err: "DATA"},
-		{name: "refuses DATA", script: smtptest.Script{Answers: on("DATA", "451 4.3.0 later")}, want: answered, reply: "451 4.3.0 later"},
+		{name: "refuses DATA", script: smtptest.Script{Answers: on("DATA", "451 4.3.0 later")}, want: answered, reply: "451 4.3.0 later", kept: true},
 		{name: "250 at DATA", script: smtptest.Script{Answers: on("DATA", "250 ok")}, want: fault, err: "DATA was answered 250"},
 		{name: "codes differ in an answer", script: smtptest.Script{Answers: on("MAIL", "250-yes\r\n550 no")}, want: fault, err: "not SMTP"},
 		{name: "a line without end", script: smtptest.Script{Answers: on("MAIL", "250 "+strings.Repeat("x", 5000))}, want: fault, err: "too long"},
@@ -95,14 +110,26 @@ func TestUpstreamMisbehaviour(t *testing.T) {
 		{name: "421 in the message and closes", m: large, script: smtptest.Script{Answers: on("body", "421 4.3.2 shutting down")}, want: answered, reply: "421 4.3.2 shutting down"},
 		{name: "552 in the message and reads on", m: large, script: smtptest.Script{Answers: on("body", "552 5.3.4 too big"+smtptest.Silence)}, want: answered, reply: "552 5.3.4 too big"},
 		{name: "250 in the message", m: large, script: smtptest.Script{Answers: on("body", "250 fine"+smtptest.Close)}, want: fault, err: "in the middle of the message"},
-		{name: "refuses the message", script: smtptest.Script{Answers: on(".", "554 5.6.0 spam")}, want: answered, reply: "554 5.6.0 spam", seen: 1},
-		{name: "defers the message", script: smtptest.Script{Answers: on(".", "451 4.7.1 greylisted")}, want: answered, reply: "451 4.7.1 greylisted", seen: 1},
+		{name: "refuses the message", script: smtptest.Script{Answers: on(".", "554 5.6.0 spam")}, want: answered, reply: "554 5.6.0 spam", seen: 1, kept: true},
+		{name: "defers the message", script: smtptest.Script{Answers: on(".", "451 4.7.1 greylisted")}, want: answered, reply: "451 4.7.1 greylisted", seen: 1, kept: true},
 		{name: "421 to the message", script: smtptest.Script{Answers: on(".", "421 4.3.2 bye")}, want: answered, reply: "421 4.3.2 bye", seen: 1},
 		{name: "closes after the final dot", script: smtptest.Script{Answers: on(".", smtptest.Close)}, want: doubt, seen: 1},
 		{name: "closes after a large message", m: large, script: smtptest.Script{Answers: on(".", smtptest.Close)}, want: doubt, seen: 1},
 		{name: "garbage after the final dot", script: smtptest.Script{Answers: on(".", "thanks!")}, want: doubt, err: "not SMTP", seen: 1},
 		{name: "354 after the final dot", script: smtptest.Script{Answers: on(".", "354 more")}, want: doubt, seen: 1},
-		{name: "control characters in an answer", script: smtptest.Script{Answers: on(".", "250 o\x00k \x1b[2J\xff\u0085x")}, want: answered, reply: "250 o?k ?[2J??x", seen: 1},
+		{name: "450 at MAIL", script: smtptest.Script{Answers: on("MAIL", "450 4.3.2 later")}, want: answered, reply: "450 4.3.2 later", kept: true},
+		{name: "garbage at RCPT", script: smtptest.Script{Answers: on("RCPT", "yes")}, want: fault, err: "RCPT"},
+		{name: "421 at RCPT", script: smtptest.Script{Answers: on("RCPT", "421 4.4.2 bye")}, want: answered, reply: "421 4.4.2 bye"},
+		{name: "550 at DATA", script: smtptest.Script{Answers: on("DATA", "550 5.7.1 no")}, want: answered, reply: "550 5.7.1 no", kept: true},
+		{name: "421 at DATA", script: smtptest.Script{Answers: on("DATA", "421 4.4.2 bye")}, want: answered, reply: "421 4.4.2 bye"},
+		{name: "garbage at DATA", script: smtptest.Script{Answers: on("DATA", "ok")}, want: fault, err: "DATA"},
+		{name: "refuses SIZE that it offers", script: smtptest.Script{Answers: on("MAIL", "555 5.5.4 SIZE?", "")}, want: answered, reply: "250 2.0.0 ok: queued as 1", seen: 1, kept: true},
+		{name: "refuses every parameter", script: smtptest.Script{Answers: on("MAIL", "555 5.5.4 what?")}, want: answered, reply: "555 5.5.4 what?", kept: true},
+		{name: "refuses DSN that it offers", m: noticed, script: smtptest.Script{Answers: on("RCPT", "501 5.5.4 NOTIFY?", "")}, want: answered, reply: "250 2.0.0 ok: queued as 1", seen: 1, kept: true},
+		{name: "refuses an address by 501", m: noticed, script: smtptest.Script{Answers: on("RCPT", "501 5.1.3 bad address")}, want: answered, reply: "501 5.1.3 bad address", kept: true},
+		{name: "refuses 8BITMIME that it offers", m: eight, script: smtptest.Script{Extensions: []string{"8BITMIME"}, Answers: on("MAIL", "555 5.5.4 BODY?")}, want: answered, reply: "555 5.5.4 BODY?", kept: true},
+		{name: "refuses SMTPUTF8 that it offers", m: utf8, script: smtptest.Script{Extensions: []string{"SMTPUTF8", "8BITMIME"}, Answers: on("MAIL", "555 5.5.4 UTF8?")}, want: answered, reply: "555 5.5.4 UTF8?", kept: true},
+		{name: "control characters in an answer", script: smtptest.Script{Answers: on(".", "250 o\x00k \x1b[2J\xff\u0085x")}, want: answered, reply: "250 o?k ?[2J??x", seen: 1, kept: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -112,7 +139,11 @@ func TestUpstreamMisbehaviour(t *testing.T) {
 			if m.To == nil {
 				m = letter("b@x.test")
 			}
-			reply, err := upstreamTo(t, peer, nil).Send(t.Context(), m)
+			u := upstreamTo(t, peer, nil)
+			reply, err := u.Send(t.Context(), m)
+			if kept := keeps(u); kept != tt.kept {
+				t.Errorf("the connection was kept: %v", kept)
+			}
 			switch tt.want {
 			case answered:
 				if err != nil || reply.String() != tt.reply {
@@ -121,6 +152,12 @@ func TestUpstreamMisbehaviour(t *testing.T) {
 			case fault:
 				if err == nil || errors.Is(err, ErrInDoubt) || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("got %q, %v; want a plain error with %q", reply, err, tt.err)
+				}
+			case away:
+				var turned TurnedAwayError
+				if !errors.As(err, &turned) || errors.Is(err, ErrInDoubt) || turned.Reply.String() != tt.reply ||
+					OutcomeOf(reply, err) != (Outcome{Fate: Deferred, Reply: turned.Reply}) {
+					t.Errorf("got %q, %v; want to be turned away by %q", reply, err, tt.reply)
 				}
 			case doubt:
 				if !errors.Is(err, ErrInDoubt) || !strings.Contains(err.Error(), tt.err) {
@@ -225,6 +262,7 @@ func TestSecurity(t *testing.T) {
 			}
 		}
 	}
+	early := "250-upstream.test\r\n250-STARTTLS\r\n250 AUTH PLAIN"
 	injected := map[string][]string{"STARTTLS": {"220 go\r\n250-injected\r\n250 AUTH PLAIN"}}
 	tests := []struct {
 		name   string
@@ -238,6 +276,13 @@ func TestSecurity(t *testing.T) {
 		{"implicit TLS", smtptest.Script{TLS: "tls"}, with(Implicit), "", true, ""},
 		{"STARTTLS not offered", smtptest.Script{}, with(StartTLS), "does not offer STARTTLS", false, ""},
 		{"STARTTLS refused", smtptest.Script{TLS: "starttls", Answers: map[string][]string{"STARTTLS": {"454 no"}}}, with(StartTLS), "STARTTLS was answered 454", false, ""},
+		{"421 at STARTTLS", smtptest.Script{TLS: "starttls", Answers: map[string][]string{"STARTTLS": {"421 4.3.2 bye"}}}, with(StartTLS), "takes no mail now: 421", false, ""},
+		{"closes at STARTTLS", smtptest.Script{TLS: "starttls", Answers: map[string][]string{"STARTTLS": {smtptest.Close}}}, with(StartTLS), "STARTTLS", false, ""},
+		{"closes in the handshake", smtptest.Script{TLS: "starttls", Answers: map[string][]string{"STARTTLS": {"220 go" + smtptest.Close}}}, with(StartTLS), "TLS", false, ""},
+		{"refuses EHLO after STARTTLS", smtptest.Script{TLS: "starttls", Answers: map[string][]string{"EHLO": {"", "550 who?"}, "HELO": {"550 who?"}}}, with(StartTLS), "HELO was answered 550", false, ""},
+		{"AUTH offered before TLS only", smtptest.Script{TLS: "starttls", Login: "u:se:cret", Answers: map[string][]string{"EHLO": {early, "250 upstream.test", early, "250 upstream.test"}}}, with(StartTLS, login), "neither AUTH PLAIN nor", false, ""},
+		{"STARTTLS, another name in the certificate", smtptest.Script{TLS: "starttls", Address: "127.0.0.2:0"}, with(StartTLS), "certificate", false, ""},
+		{"implicit TLS, another name in the certificate", smtptest.Script{TLS: "tls", Address: "127.0.0.2:0"}, with(Implicit), "certificate", false, ""},
 		{"HELO only", smtptest.Script{TLS: "starttls", Answers: map[string][]string{"EHLO": {"502 no"}}}, with(StartTLS), "does not offer STARTTLS", false, ""},
 		{"plain text after STARTTLS", smtptest.Script{TLS: "starttls", Answers: injected}, with(StartTLS), "plain text after", false, ""},
 		{"unknown authority", smtptest.Script{TLS: "starttls"}, with(StartTLS, func(c *UpstreamConfig) { c.RootCAs = x509.NewCertPool() }), "certificate", false, ""},
@@ -249,6 +294,10 @@ func TestSecurity(t *testing.T) {
 		{"no known mechanism", smtptest.Script{TLS: "tls", Login: "u:se:cret", Mechanisms: "NTLM"}, with(Implicit, login), "neither AUTH PLAIN nor", false, ""},
 		{"wrong password", smtptest.Script{TLS: "tls", Login: "u:other"}, with(Implicit, login), "AUTH was answered 535", false, ""},
 		{"password in the answer", smtptest.Script{TLS: "tls", Login: "u:x", Answers: map[string][]string{"AUTH": {"535 se:cret is wrong, AHUAc2U6Y3JldA== too"}}}, with(Implicit, login), "535 *** is wrong, *** too", false, ""},
+		{"421 at AUTH", smtptest.Script{TLS: "tls", Login: "u:se:cret", Answers: map[string][]string{"AUTH": {"421 4.7.0 too many"}}}, with(Implicit, login), "takes no mail now: 421", false, ""},
+		{"closes at AUTH", smtptest.Script{TLS: "tls", Login: "u:se:cret", Answers: map[string][]string{"AUTH": {smtptest.Close}}}, with(Implicit, login), "AUTH", false, ""},
+		{"garbage at AUTH", smtptest.Script{TLS: "tls", Login: "u:se:cret", Answers: map[string][]string{"AUTH": {"welcome"}}}, with(Implicit, login), "not SMTP", false, ""},
+		{"LOGIN with an empty password", smtptest.Script{TLS: "tls", Login: "u:", Mechanisms: "LOGIN"}, with(Implicit, func(c *UpstreamConfig) { c.Username = "u" }), "", true, "u"},
 		{"454 at AUTH", smtptest.Script{TLS: "tls", Login: "u:se:cret", Answers: map[string][]string{"AUTH": {"454 4.7.0 later"}}}, with(Implicit, login), "AUTH was answered 454", false, ""},
 		{"login not wanted", smtptest.Script{TLS: "tls"}, with(Implicit, login), "neither AUTH PLAIN nor", false, ""},
 	}
@@ -292,6 +341,7 @@ func TestUpstreamConfig(t *testing.T) {
 		{"password in plain text to loopback", func(c *UpstreamConfig) { c.Username, c.Address = "u", "[::1]:25" }, ""},
 		{"NUL in the password", func(c *UpstreamConfig) { c.Password = "a\x00b" }, "NUL"},
 		{"EHLO injection", func(c *UpstreamConfig) { c.Hostname = "a\r\nMAIL" }, "host name"},
+		{"negative messages of a connection", func(c *UpstreamConfig) { c.PerConnection = -1 }, "negative"},
 		{"negative rate", func(c *UpstreamConfig) { c.Rate = -1 }, "negative"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -317,6 +367,7 @@ func TestOutcomeOf(t *testing.T) {
 		{"deferred", OurFault, nil, Deferred},
 		{"nothing at all", Reply{}, nil, Deferred},
 		{"no answer", Reply{}, io.EOF, Deferred},
+		{"turned away", Reply{}, fmt.Errorf("upstream: %w", TurnedAwayError{OurFault}), Deferred},
 		{"answer lost", Reply{}, errors.Join(ErrInDoubt, io.EOF), InDoubt},
 	} {
 		if got := OutcomeOf(tt.reply, tt.err); got.Fate != tt.want || tt.err != nil && !got.Reply.Temporary() {

@@ -176,7 +176,7 @@ func (g *gateway) startUpstreams() error {
 	for _, u := range g.config.Upstreams {
 		upstream, err := smtp.NewUpstream(smtp.UpstreamConfig{
 			Name: u.Name, Address: u.URL.Address, Security: smtp.Security(u.URL.Security), Username: u.Username, Password: string(u.Password),
-			Hostname: g.config.Hostname, Connections: u.Connections, Rate: u.Rate, Timeout: u.Timeout,
+			Hostname: g.config.Hostname, Connections: u.Connections, PerConnection: u.PerConn, Rate: u.Rate, Timeout: u.Timeout,
 		})
 		if err != nil {
 			return usageError{err}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 )
 
@@ -21,6 +22,7 @@ type peer struct {
 	helo   string
 	login  string
 	m      *Message // the open transaction
+	mailed bool     // MAIL came since the last message or RSET, whatever its answer
 }
 
 // say gives the script's answer to a step, else normal. It returns what was said, and false where the connection ends.
@@ -69,6 +71,9 @@ func (p *peer) serve() {
 		} else {
 			p.up.record(line)
 		}
+		if p.up.script.Flushes {
+			_, _ = p.in.Discard(p.in.Buffered())
+		}
 		if !p.obey(verb, rest) {
 			return
 		}
@@ -79,7 +84,7 @@ func (p *peer) serve() {
 func (p *peer) obey(verb, rest string) bool {
 	switch verb {
 	case "EHLO", "HELO":
-		p.helo, p.m = rest, nil
+		p.helo, p.m, p.mailed = rest, nil, false
 		normal := "250 upstream.test"
 		if verb == "EHLO" {
 			normal = p.extensions()
@@ -101,8 +106,12 @@ func (p *peer) obey(verb, rest string) bool {
 		return p.rcpt(rest)
 	case "DATA":
 		return p.data()
+	case "BDAT":
+		if p.up.script.Chunks != Unknown {
+			return p.bdat(rest)
+		}
 	case "RSET":
-		p.m = nil
+		p.m, p.mailed = nil, false
 		_, on := p.say(verb, "250 2.0.0 reset")
 		return on
 	case "NOOP":
@@ -200,6 +209,7 @@ func (p *peer) mail(rest string) bool {
 	case p.m != nil:
 		normal = "503 5.5.1 nested MAIL"
 	}
+	p.mailed = true
 	said, on := p.say("MAIL", normal)
 	if strings.HasPrefix(said, "2") {
 		p.m = &Message{Conn: p.number, Helo: p.helo, TLS: p.tls, Login: p.login}
@@ -237,7 +247,7 @@ func (p *peer) data() bool {
 	if m == nil { // scripted to say 354 all the same
 		m = &Message{Conn: p.number}
 	}
-	p.m = nil
+	p.m, p.mailed = nil, false
 	if !p.content(m) {
 		return false
 	}
@@ -247,13 +257,72 @@ func (p *peer) data() bool {
 	case len(m.To) == 0:
 		answer = "554 5.5.1 no valid recipients"
 	default:
-		answer = fmt.Sprintf("250 2.0.0 ok: queued as %d", p.up.reachedDot()+1)
+		answer = p.queued()
 	}
-	// Kept before it is answered: whoever got the answer finds the message here.
+	return p.finish(m, answer)
+}
+
+func (p *peer) queued() string { return fmt.Sprintf("250 2.0.0 ok: queued as %d", p.up.reachedDot()+1) }
+
+// finish keeps a message before it is answered: whoever got the answer finds it.
+func (p *peer) finish(m *Message, answer string) bool {
 	m.Answer, _, _ = strings.Cut(answer, "\x00")
 	p.up.keep(*m)
-	_, on = p.send(answer)
+	_, on := p.send(answer)
 	return on
+}
+
+// bdat takes a chunk (RFC 3030 section 2), also where it is refused.
+func (p *peer) bdat(rest string) bool {
+	size, last, _ := strings.Cut(rest, " ")
+	n, err := strconv.ParseUint(size, 10, 31)
+	if err != nil || last != "" && !strings.EqualFold(last, "LAST") {
+		_, on := p.say("BDAT", "501 5.5.4 syntax: BDAT size [LAST]")
+		return on
+	}
+	open := p.m != nil && len(p.m.To) > 0
+	m := p.m
+	if m == nil {
+		m = &Message{Conn: p.number}
+	}
+	if (open || p.up.script.Chunks != Unread) && !p.chunk(m, int(n)) {
+		return false
+	}
+	step, normal := "BDAT", "503 5.5.1 RCPT first"
+	if !p.mailed {
+		step = "probe"
+	}
+	switch {
+	case open && last == "":
+		normal = "250 2.0.0 chunk taken"
+	case open:
+		normal = p.queued()
+	}
+	answer := p.up.answer(step)
+	if answer == "" {
+		answer = normal
+	}
+	if last == "" || !open && !strings.HasPrefix(answer, "2") {
+		_, on := p.send(answer)
+		return on
+	}
+	p.m, p.mailed = nil, false
+	return p.finish(m, answer)
+}
+
+// chunk reads n bytes into m, as far as the first line ends and then the rest.
+func (p *peer) chunk(m *Message, n int) bool {
+	in := bufio.NewReader(io.LimitReader(p.in, int64(n)))
+	line, err := in.ReadBytes('\n')
+	if err == nil && p.mailed {
+		if _, on := p.say("body", ""); !on {
+			return false
+		}
+	}
+	rest, _ := io.ReadAll(in)
+	chunk := append(line, rest...)
+	m.Data, m.Wire = append(m.Data, chunk...), append(m.Wire, chunk...)
+	return len(chunk) == n
 }
 
 // content reads up to the final dot, which must stand between two CRLFs.

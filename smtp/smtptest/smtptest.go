@@ -22,8 +22,18 @@ const (
 	Silence = "\x00silence"
 )
 
+// Ways of taking BDAT wrongly: it is no command that the server knows; or the chunk is left in the stream where the
+// command is refused, as some servers do. Either way the chunk is then read as commands.
+const (
+	Unknown = "unknown"
+	Unread  = "unread"
+)
+
 // DefaultExtensions are offered where a Script names none.
 var DefaultExtensions = []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "DSN", "ENHANCEDSTATUSCODES"}
+
+// Chunking are the DefaultExtensions and CHUNKING.
+var Chunking = append(slices.Clip(DefaultExtensions), "CHUNKING")
 
 // Script says how the upstream behaves. The zero Script takes every message.
 type Script struct {
@@ -33,9 +43,12 @@ type Script struct {
 	Login      string   // "user:password" that AUTH must give; "" offers no AUTH
 	Logins     []string // further ones
 	Mechanisms string   // of AUTH; "": PLAIN LOGIN
+	Chunks     string   // how BDAT is taken, whatever Extensions say: "" by RFC 3030, Unknown or Unread
+	Flushes    bool     // what was pipelined behind a command is thrown away (RFC 2920 section 3.2 forbids it)
 
 	// Answers by step: connect, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, body (once the first line of the content
-	// was read), "." (the final dot), RSET, QUIT. The n-th time a step is reached in the life of the upstream its n-th
+	// was read), "." (the final dot), BDAT (a chunk was read), probe (as BDAT, where no MAIL came before it), RSET, QUIT.
+	// The n-th time a step is reached in the life of the upstream its n-th
 	// answer is given, the last one again and again; "" is the normal answer. An answer is sent as it stands, lines
 	// separated by "\r\n", the last CRLF added. After a 421 the connection is closed.
 	Answers map[string][]string
@@ -50,7 +63,7 @@ type Recipient struct {
 	Params  []string // as they came
 }
 
-// Message is a transaction that reached its final dot.
+// Message is a transaction that reached its final dot, or the end of its last chunk.
 type Message struct {
 	Conn   int    // number of the connection, from 1
 	Helo   string // the client's name
@@ -60,8 +73,8 @@ type Message struct {
 	Params []string
 	To     []Recipient
 	Data   []byte // without dot-stuffing and final dot
-	Wire   []byte // as it came, with both
-	Answer string // to the final dot, "" if none was given
+	Wire   []byte // as it came, with both; of BDAT the chunks alone
+	Answer string // to the final dot or the last chunk, "" if none was given
 }
 
 // Upstream is a running scripted peer.
@@ -134,7 +147,7 @@ func (u *Upstream) Messages() []Message {
 	return slices.DeleteFunc(u.Seen(), func(m Message) bool { return !strings.HasPrefix(m.Answer, "2") })
 }
 
-// Seen are all that reached their final dot, whatever was answered.
+// Seen are all that reached their final dot or the end of their last chunk, whatever was answered.
 func (u *Upstream) Seen() []Message {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -165,8 +178,20 @@ func (u *Upstream) Await(t testing.TB, n int) []Message {
 // AwaitCommand waits until a command line begins with prefix; the test fails after 20 seconds.
 func (u *Upstream) AwaitCommand(t testing.TB, prefix string) {
 	t.Helper()
+	u.AwaitCommands(t, prefix, 1)
+}
+
+// AwaitCommands waits until n command lines begin with prefix; the test fails after 20 seconds.
+func (u *Upstream) AwaitCommands(t testing.TB, prefix string, n int) {
+	t.Helper()
 	u.until(t, func() bool {
-		return slices.ContainsFunc(u.commands, func(c string) bool { return strings.HasPrefix(c, prefix) })
+		found := 0
+		for _, c := range u.commands {
+			if strings.HasPrefix(c, prefix) {
+				found++
+			}
+		}
+		return found >= n
 	})
 }
 

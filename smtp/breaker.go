@@ -1,0 +1,52 @@
+package smtp
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// The breaker opens after that many attempts in a row that gave no usable connection, then lets one attempt through
+// after firstPause, after twice as long each time it fails again, and at last every longestPause.
+const (
+	breakAfter   = 3
+	firstPause   = time.Second
+	longestPause = time.Minute
+)
+
+// breaker keeps a dead upstream from costing each message its timeout, and one that takes no more connections from
+// being asked for them all the time. The pool's lock guards it.
+type breaker struct {
+	failures int // in a row, and no sign of life since
+	cause    error
+	since    time.Time     // of the first of them
+	last     time.Time     // of the latest
+	pause    time.Duration // zero: the latest attempt was a success
+	until    time.Time     // when the pause is over
+}
+
+// open tells that the upstream counts as dead.
+func (b *breaker) open() bool { return b.failures >= breakAfter }
+
+// failed counts an attempt that ended now.
+func (b *breaker) failed(now time.Time, cause error) {
+	if b.failures++; b.failures == 1 {
+		b.since = now
+	}
+	if b.pause = min(2*b.pause, longestPause); b.pause == 0 || b.failures == breakAfter {
+		b.pause = firstPause
+	}
+	// Up to a fifth later: the nodes that saw it die together must not all come back together.
+	b.last, b.until, b.cause = now, now.Add(b.pause+rand.N(b.pause/5)), cause
+}
+
+// worked: an attempt gave a usable connection.
+func (b *breaker) worked() { *b = breaker{} }
+
+// alive: the upstream answered over a connection that it took before.
+func (b *breaker) alive() { b.failures = 0 }
+
+// error says since when and why.
+func (b *breaker) error() error {
+	return fmt.Errorf("no connection since %s, after %d attempts: %w", b.since.UTC().Format(time.RFC3339), b.failures, b.cause)
+}
