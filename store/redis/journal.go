@@ -97,7 +97,8 @@ func (s *Store) Record(ctx context.Context, entries []policy.Entry) error {
 		}
 		args = append(args, e.ID, stamp(e.At), e.Person, messageKey(e.MessageID), e.Action, text)
 	}
-	return s.write(ctx, append(cmds, script(ctx, journalRecordScript, journalKey, args...))...)
+	_, err := s.repeat(ctx, append(cmds, script(ctx, journalRecordScript, journalKey, args...))...)
+	return err
 }
 
 // row is an entry and its place in the indexes.
@@ -283,5 +284,6 @@ func (s *Store) trim(ctx context.Context, before string) (int, error) {
 	for _, person := range result[1:] {
 		forget = append(forget, script(ctx, forgetScript, personKey(fmt.Sprint(person))))
 	}
-	return int(n), s.write(ctx, forget...)
+	_, err = s.repeat(ctx, forget...)
+	return int(n), err
 }

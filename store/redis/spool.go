@@ -122,7 +122,7 @@ func (s *Store) SpoolAdd(ctx context.Context, node string, due time.Time, body [
 		args = append(args, id, notNil(copies[id]))
 	}
 	cmd := script(ctx, spoolAddScript, shardKey(shard), args...)
-	if err := s.write(ctx, cmd); err != nil {
+	if _, err := s.repeat(ctx, cmd); err != nil {
 		return false, err
 	}
 	s.shards.put(shard, ids...)
@@ -193,7 +193,7 @@ func (s *Store) spoolDue(ctx context.Context, now time.Time, n int) ([]candidate
 	for shard := range cmds {
 		cmds[shard] = script(ctx, spoolDueScript, shardKey(shard), stamp(now), n)
 	}
-	if err := s.write(ctx, cmds...); err != nil {
+	if _, err := s.repeat(ctx, cmds...); err != nil {
 		return nil, err
 	}
 	var found []candidate
@@ -269,7 +269,7 @@ func (s *Store) SpoolRenew(ctx context.Context, node string, until time.Time, id
 		}
 		cmds = append(cmds, script(ctx, spoolRenewScript, shardKey(shard), args...))
 	}
-	if err := s.write(ctx, cmds...); err != nil {
+	if _, err := s.repeat(ctx, cmds...); err != nil {
 		return nil, err
 	}
 	var held []string
@@ -292,7 +292,7 @@ func (s *Store) anyShard(ctx context.Context, text, id string, args ...any) (boo
 	for shard := range s.shards.split([]string{id}) {
 		cmds = append(cmds, script(ctx, text, shardKey(shard), args...))
 	}
-	if err := s.write(ctx, cmds...); err != nil {
+	if _, err := s.repeat(ctx, cmds...); err != nil {
 		return false, err
 	}
 	for _, cmd := range cmds {
