@@ -38,6 +38,25 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// TestEveryCallEndsOnSets: none of the servers answers.
+func TestEveryCallEndsOnSets(t *testing.T) {
+	for name, start := range sets {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			set := start(t, time.Minute)
+			s := open(t, set.URL, store.Options{Timeout: 300 * time.Millisecond})
+			for _, r := range set.Servers {
+				ways["hung"].away(r)
+			}
+			storetest.Unanswered(t, s)
+			for _, r := range set.Servers {
+				r.Kill()
+			}
+			storetest.Unanswered(t, s)
+		})
+	}
+}
+
 // writers write to two nodes and keep what was acknowledged.
 type writers struct {
 	t     *testing.T
