@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -169,7 +170,7 @@ func (s *Store) Ping(ctx context.Context) error {
 			})
 		}
 		wait.Wait()
-		for _, b := range append(reads, writes...) {
+		for _, b := range slices.Concat(reads, writes) {
 			if b.err != nil {
 				return len(b.again) > 0, b.err
 			}
