@@ -100,6 +100,7 @@ func portOf(addr string) string {
 // start starts all of them side by side.
 func (s *Set) start(servers []*Redis) {
 	s.t.Helper()
+	redis.SetLogger(silent{}) // servers that are dead are what these tests are about
 	for _, r := range servers {
 		r.spawn()
 	}
@@ -107,6 +108,10 @@ func (s *Set) start(servers []*Redis) {
 		r.await()
 	}
 }
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // do asks one server; its error is the answer.
 func (s *Set) do(r *Redis, args ...any) any {
