@@ -20,7 +20,7 @@ type Config struct {
 	Keys               string        `yaml:"keys" is:"keyfile" doc:"The key file, as file:PATH: the same on every node, made at first start. Left out: keys.json in data_dir. Back it up: without it opt-outs cannot be matched."`
 	PublicURL          string        `yaml:"public_url" is:"required url" doc:"Where recipients reach listen.http: base of the opt-out links. https except on loopback."`
 	UnsubscribeMailbox string        `yaml:"unsubscribe_mailbox" built:"" is:"email" doc:"Address of the mailto: half of List-Unsubscribe."`
-	State              string        `yaml:"state" is:"state file" doc:"Where the state is kept: sqlite:PATH, redis://[:PASSWORD@]HOST:PORT/DB or rediss://... (TLS). Left out: sqlite, state.db in data_dir. redis+sentinel:// and redis+cluster:// are not supported yet."`
+	State              string        `yaml:"state" is:"state file" doc:"Where the state is kept: sqlite:PATH, redis://[USER:PASSWORD@]HOST:PORT/DB, redis+sentinel://[USER:PASSWORD@]H1:PORT,H2:PORT,H3:PORT/NAME (the sentinels, and what they call the primary) or redis+cluster://[USER:PASSWORD@]H1:PORT,H2:PORT; rediss, rediss+sentinel and rediss+cluster for TLS. Left out: sqlite, state.db in data_dir."`
 	Durability         string        `yaml:"durability" default:"strict" one:"strict|assumed|none" doc:"strict: what is acknowledged is on disk, verified at start; assumed: the operator vouches, nothing is verified; none."`
 	Listen             Listen        `yaml:"listen" doc:"Addresses to listen on, as HOST:PORT; :PORT is every interface."`
 	TLS                TLS           `yaml:"tls" doc:"Certificate of the SMTP listeners; with it, smtp offers STARTTLS."`

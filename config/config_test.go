@@ -209,6 +209,8 @@ func TestValues(t *testing.T) {
 		{"guard", "duplicate_guard: 90m", func(c *Config) any { return c.DuplicateGuard }, 90 * time.Minute},
 		{"fraction", "retention: {journal: 1.5h}", func(c *Config) any { return c.Retention.Journal }, 90 * time.Minute},
 		{"redis", "state: rediss://:pw@h:6380/2", func(c *Config) any { return c.State }, "rediss://:pw@h:6380/2"},
+		{"sentinels", "state: redis+sentinel://u:p%40w@h1,h2:26380,[2001:db8::1]:26379/main/2", func(c *Config) any { return c.State }, "redis+sentinel://u:p%40w@h1,h2:26380,[2001:db8::1]:26379/main/2"},
+		{"cluster", "state: rediss+cluster://:pw@10.0.0.1:7000,h2", func(c *Config) any { return c.State }, "rediss+cluster://:pw@10.0.0.1:7000,h2"},
 		{"accounts' networks", "    networks: [10.1.0.0/16, 10.1.2.0/24, \"2001:db8::1\"]\n  - {name: shop, networks: [10.2.0.0/16]}", func(c *Config) any { return c.Accounts[0].Networks[2].String() }, "2001:db8::1/128"},
 		{"wildcard listener with a token", "admin: {token: t}", func(c *Config) any { return c.Listen.SMTPS }, []string(nil)},
 	}

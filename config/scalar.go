@@ -262,10 +262,10 @@ func checkWebURL(p *string) wrong {
 	return wrong{}
 }
 
-// checkState takes the URLs of the states that are built, and knows those that are not.
+// checkState takes the URL of a state: a file, or a server, or several that stand in for each other.
 func checkState(p *string) wrong {
 	scheme, rest, _ := strings.Cut(*p, ":")
-	form := wrong{"is not the URL of a state", "write sqlite:PATH, redis://HOST:PORT/DB or rediss://HOST:PORT/DB"}
+	form := wrong{"is not the URL of a state", "write sqlite:PATH, redis://HOST:PORT/DB, redis+sentinel://H1:PORT,H2:PORT/NAME or redis+cluster://H1:PORT,H2:PORT"}
 	switch scheme {
 	case "sqlite":
 		if path := strings.TrimPrefix(rest, "//"); path == "" || strings.ContainsAny(path, "?#") || path == ":memory:" {
@@ -281,12 +281,37 @@ func checkState(p *string) wrong {
 				return form
 			}
 		}
-	case "redis+sentinel", "redis+cluster":
-		return wrong{scheme + ":// is not supported yet", "write sqlite:PATH, redis://HOST:PORT/DB or rediss://HOST:PORT/DB"}
+	case "redis+sentinel", "rediss+sentinel":
+		path, ok := manyHosts(rest)
+		name, db, _ := strings.Cut(path, "/")
+		if n, err := strconv.Atoi(db); !ok || name == "" || db != "" && (err != nil || n < 0) {
+			return wrong{form.text, "write redis+sentinel://[USER:PASSWORD@]H1:26379,H2:26379,H3:26379/NAME, NAME as the sentinels call the primary"}
+		}
+	case "redis+cluster", "rediss+cluster":
+		if path, ok := manyHosts(rest); !ok || path != "" {
+			return wrong{form.text, "write redis+cluster://[USER:PASSWORD@]H1:6379,H2:6379,H3:6379"}
+		}
 	default:
 		return form
 	}
 	return wrong{}
+}
+
+// manyHosts takes //[USER:PASSWORD@]H1[:PORT],H2[:PORT]/PATH apart.
+func manyHosts(s string) (path string, ok bool) {
+	s, ok = strings.CutPrefix(s, "//")
+	if at := strings.LastIndexByte(s, '@'); at >= 0 {
+		if _, err := url.PathUnescape(s[:at]); err != nil || strings.ContainsAny(s[:at], "/?#") {
+			return "", false
+		}
+		s = s[at+1:]
+	}
+	hosts, path, _ := strings.Cut(s, "/")
+	for host := range strings.SplitSeq(hosts, ",") {
+		u, err := url.Parse("//" + host)
+		ok = ok && err == nil && u.Host == host && validHost(u.Hostname()) && (u.Port() == "" || validPort(u.Port(), 1))
+	}
+	return strings.Trim(path, "/"), ok && !strings.ContainsAny(s, "?#")
 }
 
 // checkHash takes an argon2id hash in the PHC string format whose cost a login can bear (RFC 9106 section 4).

@@ -107,6 +107,8 @@ func TestRedact(t *testing.T) {
 	for in, want := range map[string]string{
 		"redis://u:p@h/0": "redis://u:***@h/0", "redis://:p/x@y@h": "redis://:***@h", "redis://h:6379/0": "redis://h:6379/0",
 		"redis://u:p q@h": "redis://u:***@h", "sqlite:./x": "sqlite:./x", "redis://u@h": "redis://u@h",
+		"redis+sentinel://u:p@h1:1,h2/n": "redis+sentinel://u:***@h1:1,h2/n", "rediss+cluster://:p@h1,h2": "rediss+cluster://:***@h1,h2",
+		"redis+cluster://h1:1,h2:2": "redis+cluster://h1:1,h2:2",
 	} {
 		if got := Redact(in); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)

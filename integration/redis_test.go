@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,15 +85,28 @@ return 1`
 
 func redisTimePasses(t *testing.T, url, which string) {
 	t.Helper()
-	o, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := redis.NewClient(o)
+	c := redisClient(t, url)
 	defer c.Close()
 	for shard := range 16 {
 		if err := c.Eval(t.Context(), timeScript, []string{fmt.Sprintf("heed:{spool:%02d}", shard)}, which).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// redisClient is a client for what `state` names.
+func redisClient(t *testing.T, url string) redis.UniversalClient {
+	t.Helper()
+	if list, ok := strings.CutPrefix(url, "redis+cluster://"); ok {
+		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: strings.Split(list, ",")})
+	}
+	if list, ok := strings.CutPrefix(url, "redis+sentinel://"); ok {
+		sentinels, name, _ := strings.Cut(list, "/")
+		return redis.NewFailoverClient(&redis.FailoverOptions{MasterName: name, SentinelAddrs: strings.Split(sentinels, ",")})
+	}
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return redis.NewClient(o)
 }

@@ -28,8 +28,9 @@ type Options struct {
 	Timeout    time.Duration // of every operation, and of every page of one that streams; ctx may set less
 }
 
-// Open opens the state at url: sqlite:PATH (made if missing), redis://[user:password@]host[:port][/db] or rediss://.
-// Errors say what to do and never quote a password.
+// Open opens the state at url: sqlite:PATH (made if missing), redis://[user:password@]host[:port][/db],
+// redis+sentinel://[user:password@]h1,h2/NAME[/db] of the sentinels, redis+cluster://[user:password@]h1,h2, or rediss
+// for TLS. Errors say what to do and never quote a password.
 func Open(ctx context.Context, url string, o Options) (State, error) {
 	switch o.Durability {
 	case "":
@@ -52,16 +53,14 @@ func Open(ctx context.Context, url string, o Options) (State, error) {
 			return nil, err // a nil *Store in the interface would not be nil
 		}
 		return s, nil
-	case "redis", "rediss":
+	case "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster":
 		s, err := redis.Open(ctx, url, redis.Options{Verify: o.Durability == Strict, Log: o.Log, Timeout: o.Timeout})
 		if err != nil {
 			return nil, err
 		}
 		return s, nil
-	case "redis+sentinel", "redis+cluster":
-		return nil, fmt.Errorf("state %s: not supported yet: use redis://host:6379/0 or sqlite:./data/state.db", scheme+"://")
 	}
-	return nil, fmt.Errorf("state: the scheme %q is unknown: use sqlite:PATH, redis://host:port/db or rediss://host:port/db", schemeOf(url, scheme))
+	return nil, fmt.Errorf("state: the scheme %q is unknown: use sqlite:PATH, redis://host:port/db, redis+sentinel://h1,h2/NAME or redis+cluster://h1,h2", schemeOf(url, scheme))
 }
 
 // schemeOf keeps what may be a secret out of the error: a URL without a scheme is not quoted.

@@ -128,7 +128,7 @@ func (s *Store) mergeOnce(ctx context.Context, persons []string, contacts map[st
 		}
 		cmds[i] = script(ctx, mergeScript, personKey(person), stored, b, address)
 	}
-	if err := s.write(ctx, cmds...); err != nil {
+	if _, err := s.repeat(ctx, cmds...); err != nil {
 		return nil, err
 	}
 	var changed []string

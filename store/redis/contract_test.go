@@ -43,6 +43,22 @@ func TestContract(t *testing.T) {
 	})
 }
 
+// TestContractOnSets: the same holds where servers stand in for each other.
+func TestContractOnSets(t *testing.T) {
+	for name, start := range sets {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			set := start(t, time.Minute) // a slow machine is no dead server
+			storetest.Run(t, func(t *testing.T) store.State {
+				set.Flush()
+				return open(t, set.URL, store.Options{Timeout: time.Minute})
+			})
+		})
+	}
+}
+
+var sets = map[string]func(testing.TB, time.Duration, ...string) *storetest.Set{"sentinel": storetest.StartSentinel, "cluster": storetest.StartCluster}
+
 func Benchmark(b *testing.B) {
 	r := storetest.StartRedis(b)
 	storetest.Bench(b, func(b *testing.B) store.State {

@@ -6,15 +6,20 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"time"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// durability verifies that an acknowledged write is on the server's disk, and on one replica's side where it has any.
+// durability verifies that a server has an acknowledged write on its disk, and on one replica's side where it has any.
+// Once it was seen with a replica it must have one, as long as it is the same process and was not promoted since: a
+// replica that died does not make the promise less. One that was promoted when its primary died may be alone.
 type durability struct {
-	replicated atomic.Bool // the server had replicas when the last connection was made
+	mu         sync.Mutex
+	run        string // the process's run_id
+	history    string // its master_replid: a promotion makes a new one
+	replicated bool
+	waitAOF    bool // the answer comes before the fsync: it has to be waited for
 }
 
 // assured are the settings under which the server answers a write after its fsync.
@@ -26,42 +31,73 @@ var assured = [...]struct{ setting, value, otherwise string }{
 
 const vouch = "or, where the provider vouches for its durability, set durability: assumed"
 
-// verify runs on every new connection that writes: the server may have come back with other settings. Its errors wrap
-// nothing: go-redis passes on only what the hook's error wraps.
+// refusal says why a server is not written to. It wraps nothing: go-redis passes on only what a hook's error wraps.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+const (
+	errReplica     = refusal("the server is a replica: name the primary")
+	errDemoted     = refusal("the server became a replica before another had the write")
+	errUnconfirmed = refusal("no replica confirmed the write in time: bring the replicas back, or restart the primary without them")
+	errUnsynced    = refusal("the server did not bring the write to its disk in time")
+)
+
+// verify runs on every new connection that writes: the server may have come back with other settings.
 func (d *durability) verify(ctx context.Context, c *redis.Conn) error {
-	info, err := c.Info(ctx, "replication").Result()
+	process, replication := redis.NewStringCmd(ctx, "info", "server"), redis.NewStringCmd(ctx, "info", "replication")
+	role := redis.NewSliceCmd(ctx, "role")
+	for _, cmd := range []redis.Cmder{process, replication, role} {
+		if err := c.Process(ctx, cmd); ctx.Err() != nil || unanswered(err) {
+			return err
+		} else if err != nil {
+			return refusal(fmt.Sprintf("durability strict cannot be verified: allow +info, +role and +wait to this user, %s: %s", vouch, err))
+		}
+	}
+	if field(replication.Val(), "role") != "master" {
+		return errReplica
+	}
+	waits, err := settings(ctx, c, atLeast(field(process.Val(), "redis_version"), 7, 2))
 	if err != nil {
-		return fmt.Errorf("durability strict cannot be verified: allow +info to this user, %s: %s", vouch, err.Error())
+		return err
 	}
-	if field(info, "role") != "master" {
-		return errors.New("the server is a replica: name the primary")
-	}
-	d.replicated.Store(field(info, "connected_slaves") != "0")
+	d.observe(process.Val(), replication.Val())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waitAOF = waits
+	return nil
+}
+
+// settings refuses those under which an acknowledged write could be lost. waits: the fsync has to be waited for.
+func settings(ctx context.Context, c *redis.Conn, canWait bool) (waits bool, err error) {
 	for _, a := range assured {
 		got, err := setting(ctx, c, a.setting)
-		if err != nil {
-			return err
-		}
-		if got != a.value {
-			return fmt.Errorf("the server runs with %s %s, so %s: set `CONFIG SET %s %s` and the same in redis.conf, or accept the loss with durability: none",
-				a.setting, got, a.otherwise, a.setting, a.value)
+		switch {
+		case err != nil:
+			return false, err
+		case got == a.value, waits && a.setting == "no-appendfsync-on-rewrite":
+		case a.setting == "appendfsync" && got == "everysec" && canWait:
+			waits = true
+		default:
+			return false, refusal(fmt.Sprintf("the server runs with %s %s, so %s: set `CONFIG SET %s %s` and the same in redis.conf, or accept the loss with durability: none",
+				a.setting, got, a.otherwise, a.setting, a.value))
 		}
 	}
 	if policy, err := setting(ctx, c, "maxmemory-policy"); err != nil {
-		return err
+		return false, err
 	} else if strings.HasPrefix(policy, "allkeys-") {
-		return fmt.Errorf("the server runs with maxmemory-policy %s, so opt-outs would be evicted: set `CONFIG SET maxmemory-policy noeviction` and the same in redis.conf", policy)
+		return false, refusal(fmt.Sprintf("the server runs with maxmemory-policy %s, so opt-outs would be evicted: set `CONFIG SET maxmemory-policy noeviction` and the same in redis.conf", policy))
 	}
-	return nil
+	return waits, nil
 }
 
 func setting(ctx context.Context, c *redis.Conn, name string) (string, error) {
 	found, err := c.ConfigGet(ctx, name).Result()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || unanswered(err) {
 		return "", err
 	}
 	if err != nil {
-		return "", fmt.Errorf("durability strict cannot be verified, the server forbids CONFIG GET: allow +config|get to this user, %s: %s", vouch, err.Error())
+		return "", refusal(fmt.Sprintf("durability strict cannot be verified, the server forbids CONFIG GET: allow +config|get to this user, %s: %s", vouch, err))
 	}
 	return found[name], nil
 }
@@ -76,22 +112,128 @@ func field(info, name string) string {
 	return ""
 }
 
-// acknowledged sends the commands and, where the server has replicas, waits on the same connection until one of
-// them has received them. Not confirmed is an error: the write may stand, and may be repeated.
-func (d *durability) acknowledged(ctx context.Context, c *redis.Client, cmds []redis.Cmder) error {
-	if d == nil || !d.replicated.Load() {
-		return send(ctx, c, cmds)
+// atLeast compares a version like 7.2.4.
+func atLeast(version string, major, minor int) bool {
+	first, rest, _ := strings.Cut(version, ".")
+	second, _, _ := strings.Cut(rest, ".")
+	a, errA := strconv.Atoi(first)
+	b, errB := strconv.Atoi(second)
+	return errA == nil && errB == nil && (a > major || a == major && b >= minor)
+}
+
+// observe notes the process and its replicas. A replica that is still copying does not count.
+func (d *durability) observe(process, replication string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	run, history := field(process, "run_id"), field(replication, "master_replid")
+	inherited := strings.Trim(field(replication, "master_replid2"), "0") != "" // what it had as a replica
+	if run != d.run || history != d.history && inherited {
+		d.replicated = false
 	}
-	ms := int64(1)
-	if end, ok := ctx.Deadline(); ok {
-		ms = max(ms, time.Until(end).Milliseconds()/2)
+	d.run, d.history = run, history
+	d.replicated = d.replicated || strings.Contains(replication, "state=online")
+}
+
+func (d *durability) isReplicated() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.replicated
+}
+
+// proof are the commands that follow a write on its connection.
+type proof struct {
+	aof  *redis.IntSliceCmd // WAITAOF, or nil
+	wait *redis.IntCmd      // WAIT for one replica, or nil
+	role *redis.SliceCmd    // instead of wait: has one come meanwhile?
+}
+
+func (d *durability) ask(ctx context.Context) proof {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var p proof
+	if d.waitAOF {
+		p.aof = redis.NewIntSliceCmd(ctx, "waitaof", 1, 0, share(ctx).Milliseconds())
 	}
-	wait := redis.NewIntCmd(ctx, "wait", 1, strconv.FormatInt(ms, 10))
-	if err := send(ctx, c, append(cmds[:len(cmds):len(cmds)], wait)); err != nil {
+	if d.replicated {
+		p.wait = wait(ctx)
+	} else {
+		p.role = redis.NewSliceCmd(ctx, "role")
+	}
+	return p
+}
+
+func wait(ctx context.Context) *redis.IntCmd {
+	return redis.NewIntCmd(ctx, "wait", 1, share(ctx).Milliseconds())
+}
+
+func (p proof) cmds() (cmds []redis.Cmder) {
+	if p.aof != nil {
+		cmds = append(cmds, p.aof)
+	}
+	if p.wait != nil {
+		return append(cmds, p.wait)
+	}
+	return append(cmds, p.role)
+}
+
+// confirm reads the proof. Not confirmed is an error: the write may stand, and may be repeated.
+func (d *durability) confirm(ctx context.Context, c *redis.Client, p proof) error {
+	if err := firstError(p.cmds()); err != nil {
 		return err
 	}
-	if wait.Val() < 1 {
-		return errors.New("no replica confirmed the write in time: bring the replicas back, or restart the gateway without them")
+	if p.aof != nil && (len(p.aof.Val()) == 0 || p.aof.Val()[0] < 1) {
+		return errUnsynced
+	}
+	if p.wait != nil {
+		if p.wait.Val() > 0 {
+			return nil
+		}
+		return d.alone(ctx, c)
+	}
+	switch role := p.role.Val(); {
+	case len(role) < 3 || role[0] != "master":
+		return errDemoted
+	case none(role[2]):
+		return nil
+	}
+	return d.joined(ctx, c)
+}
+
+func none(list any) bool {
+	replicas, _ := list.([]any)
+	return len(replicas) == 0
+}
+
+// joined waits for the first replica that has come since the last write. A connection's WAIT is for all that the
+// server had written at its last command.
+func (d *durability) joined(ctx context.Context, c *redis.Client) error {
+	d.mu.Lock()
+	d.replicated = true
+	d.mu.Unlock()
+	cmds := []redis.Cmder{redis.NewStatusCmd(ctx, "ping"), wait(ctx)}
+	roundTrip(ctx, c, cmds)
+	if err := firstError(cmds); err != nil {
+		return err
+	}
+	if cmds[1].(*redis.IntCmd).Val() < 1 {
+		return errUnconfirmed
+	}
+	return nil
+}
+
+// alone is right for a server that was promoted since it was last seen with a replica.
+func (d *durability) alone(ctx context.Context, c *redis.Client) error {
+	process, replication := redis.NewStringCmd(ctx, "info", "server"), redis.NewStringCmd(ctx, "info", "replication")
+	cmds := []redis.Cmder{process, replication}
+	roundTrip(ctx, c, cmds)
+	if err := firstError(cmds); err != nil {
+		return errors.Join(errUnconfirmed, err)
+	}
+	if field(replication.Val(), "role") != "master" {
+		return errDemoted
+	}
+	if d.observe(process.Val(), replication.Val()); d.isReplicated() {
+		return errUnconfirmed
 	}
 	return nil
 }

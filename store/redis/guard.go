@@ -51,7 +51,7 @@ func (s *Store) GuardBegin(ctx context.Context, token string, mark, look []strin
 		cmds[i] = script(ctx, guardBeginScript, guardKey(key), token, stamp(now), stamp(until), life(now, until), marks)
 	}
 	if len(cmds) > 0 {
-		if err := s.write(ctx, cmds...); err != nil {
+		if _, err := s.repeat(ctx, cmds...); err != nil {
 			return nil, err
 		}
 	}
@@ -82,7 +82,8 @@ func (s *Store) GuardRenew(ctx context.Context, token string, keys []string, now
 	for i, key := range keys {
 		cmds[i] = script(ctx, guardRenewScript, guardKey(key), token, stamp(until), life(now, until))
 	}
-	return s.write(ctx, cmds...)
+	_, err := s.repeat(ctx, cmds...)
+	return err
 }
 
 // GuardEnd stores answers and gives marks up, and records the entries, in one round trip.
@@ -102,5 +103,6 @@ func (s *Store) GuardEnd(ctx context.Context, token string, answers map[string][
 	if len(cmds) == 0 {
 		return nil
 	}
-	return s.write(ctx, cmds...)
+	_, err = s.repeat(ctx, cmds...)
+	return err
 }

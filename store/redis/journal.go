@@ -87,7 +87,8 @@ func (s *Store) Record(ctx context.Context, entries []policy.Entry) error {
 	if err != nil {
 		return err
 	}
-	return s.write(ctx, cmds...)
+	_, err = s.repeat(ctx, cmds...)
+	return err
 }
 
 func recordCommands(ctx context.Context, entries []policy.Entry) ([]redis.Cmder, error) {
@@ -294,5 +295,6 @@ func (s *Store) trim(ctx context.Context, before string) (int, error) {
 	for _, person := range result[1:] {
 		forget = append(forget, script(ctx, forgetScript, personKey(fmt.Sprint(person))))
 	}
-	return int(n), s.write(ctx, forget...)
+	_, err = s.repeat(ctx, forget...)
+	return int(n), err
 }

@@ -53,10 +53,12 @@ func (s *Store) AddOptOut(ctx context.Context, person, address string, o policy.
 	defer cancel()
 	index := redis.NewIntCmd(ctx, "zadd", objectors, 0, person)
 	added := script(ctx, addScript, personKey(person), optOutField(o), b, address, o.Ref)
-	if err := s.write(ctx, index, added); err != nil {
+	twice, err := s.repeat(ctx, index, added)
+	if err != nil {
 		return false, err
 	}
-	return added.Bool()
+	n, err := added.Int()
+	return n == 1 || n == 2 && twice, err
 }
 
 // RemoveOptOut removes the opt-out of o's scope, sender and topic, under o.Ref's conditions.

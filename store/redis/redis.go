@@ -1,19 +1,21 @@
-// Package redis keeps the state in a Redis server that several gateways share. What changes together lies under one
-// hash tag and changes in one script, so that every write is atomic and can be repeated.
+// Package redis keeps the state in a Redis server that several gateways share: one, one of several by Sentinel, or a
+// Cluster. What changes together lies under one hash tag and changes in one script, so that every write is atomic and
+// can be repeated.
 //
 // Keys: heed:{PERSON} is all that is known of a person; heed:{optouts}:persons an index of those who objected;
 // heed:{journal}:… the journal; heed:{spool:NN}:… one shard of the spool; heed:{meta}:state the schema and the keys'
 // fingerprint. No key's name holds an address. Scripts build keys from a base, always of the base's own slot.
+//
+// Nothing is ever read from a replica: an opt-out binds the next decision.
 package redis
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 
 	_ "embed" // the scripts
@@ -29,14 +31,13 @@ type Options struct {
 	Timeout time.Duration // of every operation, and of every page of one that streams
 }
 
-// Store is the state in a Redis server. It satisfies store.State.
+// Store is the state in Redis. It satisfies store.State.
 type Store struct {
-	timeout time.Duration
-	log     *slog.Logger
-	reads   *redis.Client // retries what a broken connection did not answer
-	writes  *redis.Client // never does: nobody knows whether the first try was executed
-	durable *durability   // nil: not verified
-	shards  shardHints
+	timeout  time.Duration
+	log      *slog.Logger
+	servers  *servers
+	topology topology
+	shards   shardHints
 }
 
 const (
@@ -44,41 +45,47 @@ const (
 	metaKey       = "heed:{meta}:state"
 	page          = 256 // entries a stream reads at a time
 	chunk         = 1000
-	connections   = 24 // of each client
 )
 
 //go:embed lua/fingerprint.lua
 var fingerprintScript string
 
-// Open connects to the server of a redis:// or rediss:// URL. Its errors never quote the password.
+// Open connects to the server or servers of a URL: redis://, redis+sentinel:// or redis+cluster://, with rediss for
+// TLS. Its errors never quote the password.
 func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
-	opt, err := parse(rawURL)
+	t, err := parse(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	opt.ContextTimeoutEnabled = true
-	opt.DialTimeout = min(o.Timeout, 2*time.Second)
-	opt.DialerRetries = 1
-	opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = o.Timeout, o.Timeout, o.Timeout
-	opt.PoolSize, opt.MaxIdleConns, opt.PipelinePoolSize = connections, connections, -1
-	opt.DisableIdentity = true
-	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	redis.SetLogger(silent{})
-
-	s := &Store{timeout: o.Timeout, log: o.Log}
+	s := &Store{timeout: o.Timeout, log: o.Log, servers: &servers{options: t.options(o.Timeout), verify: o.Verify, at: map[string]*server{}}}
 	s.shards.of = map[string]int{}
-	read, write := *opt, *opt
-	read.MaxRetries, write.MaxRetries = 2, -1
-	if o.Verify {
-		s.durable = &durability{}
-		write.OnConnect = s.durable.verify
+	switch t.scheme {
+	case schemeSentinel:
+		s.topology = newSentinels(t)
+	case schemeCluster:
+		s.topology = newCluster(t.addrs, s.servers)
+	default:
+		s.topology = fixed(t.addrs[0])
+		s.servers.retries = 2
 	}
-	s.reads, s.writes = redis.NewClient(&read), redis.NewClient(&write)
+	s.servers.primaryOnly = t.scheme == schemeSentinel
 	if err := s.greet(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("state redis %s: %w", opt.Addr, err), s.Close())
+		return nil, errors.Join(fmt.Errorf("state %s: %w", t, err), s.Close())
 	}
-	s.log.Info("state opened", "redis", opt.Addr, "durability verified", o.Verify)
+	s.log.Info("state opened", "redis", t.String(), "durability verified", o.Verify)
 	return s, nil
+}
+
+// options are those of every connection.
+func (t target) options(timeout time.Duration) redis.Options {
+	return redis.Options{
+		Username: t.user, Password: t.password, DB: t.db, TLSConfig: t.tlsConfig(),
+		ContextTimeoutEnabled: true, DialTimeout: min(timeout, 2*time.Second), DialerRetries: 1,
+		ReadTimeout: timeout, WriteTimeout: timeout, PoolTimeout: timeout,
+		PoolSize: connections, MaxIdleConns: connections, PipelinePoolSize: -1, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
 }
 
 // silent: go-redis writes to stderr what it also returns as an error.
@@ -86,33 +93,11 @@ type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
 
-// parse reads the URL; url.Error quotes all of it, so only its cause is kept.
-func parse(rawURL string) (*redis.Options, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		if e := (*url.Error)(nil); errors.As(err, &e) {
-			err = e.Err
-		}
-		return nil, fmt.Errorf("state: the Redis URL is malformed (escape special characters of the password as %%XX): %w", err)
-	}
-	switch {
-	case u.RawQuery != "":
-		return nil, errors.New("state: a Redis URL takes no options after ?: use redis://user:password@host:port/db")
-	case u.Host == "":
-		return nil, errors.New("state: the Redis URL names no server: use redis://host:port/db")
-	}
-	opt, err := redis.ParseURL(rawURL)
-	if err != nil {
-		return nil, fmt.Errorf("state: %w: use redis://host:port/db", err)
-	}
-	if opt.TLSConfig != nil {
-		opt.TLSConfig.MinVersion = tls.VersionTLS12
-	}
-	return opt, nil
-}
-
-// greet proves that the server answers, may be written to, and is not of a newer version.
+// greet proves that the servers answer, may be written to, are what the URL says, and are not of a newer version.
 func (s *Store) greet(ctx context.Context) error {
+	if err := s.fits(ctx); err != nil {
+		return err
+	}
 	if err := s.Ping(ctx); err != nil {
 		return err
 	}
@@ -120,7 +105,7 @@ func (s *Store) greet(ctx context.Context) error {
 	defer cancel()
 	set := redis.NewBoolCmd(ctx, "hsetnx", metaKey, "schema", schemaVersion)
 	get := redis.NewCmd(ctx, "hget", metaKey, "schema")
-	if err := s.write(ctx, set, get); err != nil {
+	if _, err := s.repeat(ctx, set, get); err != nil {
 		return err
 	}
 	version, err := get.Int()
@@ -136,6 +121,31 @@ func (s *Store) greet(ctx context.Context) error {
 	return s.write(ctx, redis.NewIntCmd(ctx, "hset", metaKey, "schema", schemaVersion))
 }
 
+// fits refuses a URL that names another kind of server than it means: what does not fail now would fail for some keys.
+func (s *Store) fits(ctx context.Context) error {
+	addr, ok := s.topology.(fixed)
+	if !ok {
+		return nil // the others ask what no other kind of server answers
+	}
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	v, err := s.servers.get(string(addr))
+	if err != nil {
+		return err
+	}
+	info, err := v.reads.Info(ctx, "server").Result()
+	if err != nil {
+		return nil // it may be forbidden; what else is wrong the next command says
+	}
+	switch field(info, "redis_mode") {
+	case "cluster":
+		return errors.New("the server is a node of a cluster: " + form(schemeCluster))
+	case "sentinel":
+		return errors.New("the server is a sentinel: " + form(schemeSentinel))
+	}
+	return nil
+}
+
 // bound gives an operation its deadline.
 func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, s.timeout)
@@ -146,65 +156,34 @@ func script(ctx context.Context, text, key string, args ...any) *redis.Cmd {
 	return redis.NewCmd(ctx, append([]any{"eval", text, 1, key}, args...)...)
 }
 
-// write sends all commands in one round trip, once, and fails where one of them failed.
-func (s *Store) write(ctx context.Context, cmds ...redis.Cmder) error {
-	return explain(s.durable.acknowledged(ctx, s.writes, cmds))
-}
-
-// read sends all commands in one round trip; a missing key is no error.
-func (s *Store) read(ctx context.Context, cmds ...redis.Cmder) error {
-	return explain(send(ctx, s.reads, cmds))
-}
-
-func send(ctx context.Context, c *redis.Client, cmds []redis.Cmder) error {
-	p := c.Pipeline()
-	for _, cmd := range cmds {
-		if err := p.Process(ctx, cmd); err != nil {
-			return err
-		}
-	}
-	if _, err := p.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return err
-	}
-	for _, cmd := range cmds {
-		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
-			return err
-		}
-	}
-	return nil
-}
-
-// explain puts a sentence for people before the server's.
-func explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	for prefix, remedy := range map[string]string{
-		"READONLY":  "the server is a replica: name the primary",
-		"LOADING":   "the server is still reading its data",
-		"OOM":       "the server's memory is full and nothing was kept of this write: raise maxmemory",
-		"MISCONF":   "the server cannot write to its disk and nothing was kept of this write",
-		"NOAUTH":    "the server wants a password: use redis://user:password@host:port/db",
-		"WRONGPASS": "the server refuses the user or the password",
-		"NOPERM":    "the server's ACL forbids a command: allow ~heed:* and +@all to this user",
-		"CROSSSLOT": "the server is a cluster node: redis+cluster:// is not supported yet",
-		"MOVED":     "the server is a cluster node: redis+cluster:// is not supported yet",
-	} {
-		if redis.HasErrorPrefix(err, prefix) || strings.HasPrefix(err.Error(), prefix+" ") {
-			return fmt.Errorf("%s: %w", remedy, err)
-		}
-	}
-	return err
-}
-
-// Ping asks the server for a sign of life.
+// Ping asks every primary for a sign of life, and whether it may be written to.
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	if err := explain(s.reads.Ping(ctx).Err()); err != nil {
-		return err
-	}
-	return s.write(ctx, redis.NewStatusCmd(ctx, "ping")) // a writing connection is one whose durability was verified
+	return s.insist(ctx, func() (bool, error) {
+		addrs, err := s.topology.primaries(ctx)
+		if err != nil {
+			return ctx.Err() == nil, err
+		}
+		var wait sync.WaitGroup
+		reads, writes := make([]batch, len(addrs)), make([]batch, len(addrs))
+		for i, addr := range addrs {
+			reads[i] = batch{addr: addr, cmds: []redis.Cmder{redis.NewStatusCmd(ctx, "ping")}}
+			writes[i] = batch{addr: addr, cmds: []redis.Cmder{redis.NewStatusCmd(ctx, "ping")}}
+			wait.Go(func() {
+				if s.send(ctx, reading, &reads[i]); reads[i].err == nil {
+					s.send(ctx, repeating, &writes[i]) // a writing connection is one whose durability was verified
+				}
+			})
+		}
+		wait.Wait()
+		for _, b := range slices.Concat(reads, writes) {
+			if b.err != nil {
+				return len(b.again) > 0, b.err
+			}
+		}
+		return false, nil
+	})
 }
 
 // Fingerprint stores fp if there is none yet, and returns the one that stands; "" only reads.
@@ -212,7 +191,7 @@ func (s *Store) Fingerprint(ctx context.Context, fp string) (string, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	cmd := script(ctx, fingerprintScript, metaKey, fp)
-	if err := s.write(ctx, cmd); err != nil {
+	if _, err := s.repeat(ctx, cmd); err != nil {
 		return "", err
 	}
 	return cmd.Text()
@@ -220,5 +199,6 @@ func (s *Store) Fingerprint(ctx context.Context, fp string) (string, error) {
 
 // Close closes all connections. Later calls fail.
 func (s *Store) Close() error {
-	return errors.Join(s.reads.Close(), s.writes.Close())
+	s.topology.close()
+	return s.servers.close()
 }

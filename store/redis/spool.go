@@ -115,7 +115,7 @@ func (s *Store) SpoolAdd(ctx context.Context, node, queue string, due time.Time,
 		args = append(args, id, notNil(copies[id]))
 	}
 	cmd := script(ctx, spoolAddScript, shardKey(shard), args...)
-	if err := s.write(ctx, cmd); err != nil {
+	if _, err := s.repeat(ctx, cmd); err != nil {
 		return false, err
 	}
 	s.shards.put(shard, ids...)
@@ -145,7 +145,7 @@ func (s *Store) SpoolRenew(ctx context.Context, node string, until time.Time, id
 		}
 		cmds = append(cmds, script(ctx, spoolRenewScript, shardKey(shard), args...))
 	}
-	if err := s.write(ctx, cmds...); err != nil {
+	if _, err := s.repeat(ctx, cmds...); err != nil {
 		return nil, err
 	}
 	var held []string
@@ -165,7 +165,7 @@ func (s *Store) anyShard(ctx context.Context, text, id string, args ...any) (boo
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	cmds := s.inShards(ctx, text, id, args...)
-	if err := s.write(ctx, cmds...); err != nil {
+	if _, err := s.repeat(ctx, cmds...); err != nil {
 		return false, err
 	}
 	for _, cmd := range cmds {

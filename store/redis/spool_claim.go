@@ -81,7 +81,7 @@ func (s *Store) spoolDue(ctx context.Context, now time.Time, n int, skip []strin
 	for shard := range cmds {
 		cmds[shard] = script(ctx, spoolDueScript, shardKey(shard), args...)
 	}
-	if err := s.write(ctx, cmds...); err != nil {
+	if _, err := s.repeat(ctx, cmds...); err != nil {
 		return nil, err
 	}
 	var found []candidate

@@ -28,7 +28,7 @@ func (s *Store) SpoolTake(ctx context.Context, node, id string, now, until time.
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	cmds := s.inShards(ctx, spoolTakeScript, id, node, id, stamp(now), stamp(until))
-	if err := s.write(ctx, cmds...); err != nil {
+	if _, err := s.repeat(ctx, cmds...); err != nil {
 		return item{}, false, err
 	}
 	f, err := found(cmds, 4)
@@ -88,7 +88,7 @@ func (s *Store) SpoolRetry(ctx context.Context, now time.Time, ids []string) ([]
 		}
 		cmds = append(cmds, script(ctx, spoolRetryScript, shardKey(shard), args...))
 	}
-	if err := s.write(ctx, cmds...); err != nil {
+	if _, err := s.repeat(ctx, cmds...); err != nil {
 		return nil, err
 	}
 	var free []string
@@ -109,5 +109,6 @@ func (s *Store) moveToQueues(ctx context.Context) error {
 	for shard := range cmds {
 		cmds[shard] = script(ctx, spoolQueuesScript, shardKey(shard))
 	}
-	return s.write(ctx, cmds...)
+	_, err := s.repeat(ctx, cmds...)
+	return err
 }

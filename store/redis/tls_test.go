@@ -50,7 +50,7 @@ func certificate(t *testing.T) (cert, key string) {
 }
 
 // startTLS starts a server that also listens with the certificate, and is its address there.
-func startTLS(t *testing.T, cert, key string) string {
+func startTLS(t *testing.T, cert, key string, args ...string) (string, *storetest.Redis) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -61,8 +61,19 @@ func startTLS(t *testing.T, cert, key string) string {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	storetest.StartRedis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
-	return addr
+	return addr, storetest.StartRedis(t, append(args, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")...)
+}
+
+// freePort is one that nothing listens on.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
 }
 
 func TestTLSIsVerified(t *testing.T) {
@@ -74,7 +85,15 @@ func TestTLSIsVerified(t *testing.T) {
 	cert, key := certificate(t)
 	otherCert, otherKey := certificate(t)
 	t.Setenv("SSL_CERT_FILE", cert) // nothing else in this package asks for the system's roots
-	trusted, other := startTLS(t, cert, key), startTLS(t, otherCert, otherKey)
+	trusted, _ := startTLS(t, cert, key)
+	other, _ := startTLS(t, otherCert, otherKey)
+	node, server := startTLS(t, cert, key, "--cluster-enabled", "yes", "--cluster-port", freePort(t), "--tls-cluster", "yes", "--tls-ca-cert-file", cert)
+	if err := plain(t, server).ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := object(t, open(t, "rediss+cluster://"+node, store.Options{}), "p"); err != nil {
+		t.Error(err)
+	}
 	if err := object(t, open(t, "rediss://"+trusted+"/0", store.Options{}), "p"); err != nil {
 		t.Error(err)
 	}

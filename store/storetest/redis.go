@@ -26,6 +26,14 @@ type Redis struct {
 // with the test. Without redis-server the test is skipped, in CI (where CI is set) it fails.
 func StartRedis(t testing.TB, args ...string) *Redis {
 	t.Helper()
+	r := newRedis(t, freePort(t, map[string]bool{}), args...)
+	r.Start()
+	return r
+}
+
+// newRedis is a server that was not started yet.
+func newRedis(t testing.TB, port string, args ...string) *Redis {
+	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		if os.Getenv("CI") != "" {
@@ -33,24 +41,29 @@ func StartRedis(t testing.TB, args ...string) *Redis {
 		}
 		t.Skip("redis-server is not installed: apt-get install redis-server")
 	}
-	port := freePort(t)
 	r := &Redis{t: t, Addr: net.JoinHostPort("127.0.0.1", port)}
 	r.args = append([]string{
 		path, "--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "",
 		"--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no",
 	}, args...)
 	t.Cleanup(r.Kill)
-	r.Start()
 	return r
 }
 
-func freePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// freePort is one that nothing listens on and that no other process of the test's was given.
+func freePort(t testing.TB, given map[string]bool) string {
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+		l.Close()
+		if !given[port] {
+			given[port] = true
+			return port
+		}
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 // URL is what store.Open takes.
@@ -58,6 +71,12 @@ func (r *Redis) URL() string { return "redis://" + r.Addr + "/0" }
 
 // Start starts the server again after Kill, with the data it left.
 func (r *Redis) Start() {
+	r.t.Helper()
+	r.spawn()
+	r.await()
+}
+
+func (r *Redis) spawn() {
 	r.t.Helper()
 	r.out.Reset()
 	r.cmd, r.done = exec.Command(r.args[0], r.args[1:]...), make(chan struct{})
@@ -69,6 +88,11 @@ func (r *Redis) Start() {
 		defer close(r.done)
 		_ = r.cmd.Wait()
 	}()
+}
+
+// await returns when the server takes commands.
+func (r *Redis) await() {
+	r.t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; {
 		if answers(r.Addr) {
 			return

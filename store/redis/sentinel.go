@@ -1,0 +1,130 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// sentinels know who is the primary. The answer of the newest configuration counts, so that one sentinel that is cut
+// off with the old primary does not lead to it.
+type sentinels struct {
+	view  view[string]
+	name  string
+	addrs []string
+	at    map[string]*sentinel
+}
+
+// sentinel is one of them. It may have a login of its own or none: the servers' is tried first.
+type sentinel struct {
+	logins []*redis.SentinelClient
+	mu     sync.Mutex
+	works  int // index in logins
+}
+
+func newSentinels(t target) *sentinels {
+	s := &sentinels{name: t.master, addrs: t.addrs, at: map[string]*sentinel{}}
+	for _, addr := range t.addrs {
+		one := &sentinel{}
+		o := redis.Options{
+			Addr: addr, TLSConfig: t.tlsConfig(), Username: t.user, Password: t.password, ContextTimeoutEnabled: true,
+			DialTimeout: enquiry / 2, ReadTimeout: enquiry / 2, WriteTimeout: enquiry / 2, DialerRetries: 1, MaxRetries: -1,
+			PoolSize: 2, PipelinePoolSize: -1, DisableIdentity: true,
+		}
+		open := func() { fresh := o; one.logins = append(one.logins, redis.NewSentinelClient(&fresh)) }
+		if open(); t.password != "" {
+			o.Username, o.Password = "", ""
+			open()
+		}
+		s.at[addr] = one
+	}
+	s.view.load = s.load
+	return s
+}
+
+// named is what one sentinel says.
+type named struct {
+	addr  string
+	epoch int64
+}
+
+func (s *sentinels) load(ctx context.Context) (string, error) {
+	answers, err := ask(ctx, s.addrs, func(ctx context.Context, addr string) (named, error) {
+		master, err := s.at[addr].master(ctx, s.name)
+		if err != nil {
+			return named{}, fmt.Errorf("sentinel %s: %w", addr, s.explain(err))
+		}
+		epoch, err := strconv.ParseInt(master["config-epoch"], 10, 64)
+		return named{net.JoinHostPort(master["ip"], master["port"]), epoch}, err
+	})
+	if len(answers) == 0 {
+		return "", err
+	}
+	newest := answers[0]
+	for _, a := range answers {
+		if a.epoch > newest.epoch {
+			newest = a
+		}
+	}
+	return newest.addr, nil
+}
+
+// master asks with the login that works.
+func (s *sentinel) master(ctx context.Context, name string) (master map[string]string, err error) {
+	s.mu.Lock()
+	works := s.works
+	s.mu.Unlock()
+	for range s.logins {
+		if master, err = s.logins[works].Master(ctx, name).Result(); !redis.IsAuthError(err) && !isLoginError(err) {
+			break
+		}
+		works = (works + 1) % len(s.logins)
+	}
+	s.mu.Lock()
+	s.works = works
+	s.mu.Unlock()
+	return master, err
+}
+
+// isLoginError: a server without a password answers AUTH so.
+func isLoginError(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "without any password configured")
+}
+
+// explain says what to do about an answer that does not come right by waiting.
+func (s *sentinels) explain(err error) error {
+	switch text := err.Error(); {
+	case strings.Contains(text, "No such master"):
+		return fmt.Errorf("the sentinels know no primary %q: name the one of `sentinel monitor` in sentinel.conf: %w", s.name, err)
+	case strings.Contains(text, "unknown command"):
+		return fmt.Errorf("the server is no sentinel: name the sentinels, usually at port 26379, or use redis://host:port/db: %w", err)
+	case redis.IsAuthError(err):
+		return fmt.Errorf("the sentinel refuses the user or the password: give it those of the servers, or none: %w", err)
+	}
+	return err
+}
+
+func (s *sentinels) primary(ctx context.Context, _ string) (string, error) { return s.view.get(ctx) }
+
+func (s *sentinels) primaries(ctx context.Context) ([]string, error) {
+	addr, err := s.view.get(ctx)
+	return []string{addr}, err
+}
+
+func (s *sentinels) renew(ctx context.Context) { s.view.renew(ctx) }
+
+func (*sentinels) moves() bool { return true }
+
+func (s *sentinels) close() {
+	s.view.close()
+	for _, one := range s.at {
+		for _, c := range one.logins {
+			_ = c.Close()
+		}
+	}
+}
