@@ -133,9 +133,10 @@ func (s *sevenBit) leaf(p *part, cte transfer) error {
 		return refuse("a base64 part has 8-bit bytes")
 	}
 	decoded, _ := cte.decode(raw)
-	name, out := "quoted-printable", []byte(nil)
+	var name string
+	var out []byte
 	if cte == quoted || s.quotable(p, decoded) {
-		out = encodeQuoted(decoded, false)
+		name, out = "quoted-printable", encodeQuoted(decoded, false)
 		if endsLine(raw) && !endsLine(out) { // a soft break was its end
 			out = append(out, "=\r\n"...)
 		}
