@@ -23,6 +23,9 @@ rfc1413_query_timeout = 0s
 smtp_accept_queue_per_connection = 0
 chunking_advertise_hosts = *
 dsn_advertise_hosts = *
+return_path_remove = false
+envelope_to_remove = false
+delivery_date_remove = false
 tls_advertise_hosts = *
 tls_certificate = @DIR@/cert.pem
 tls_privatekey = @DIR@/key.pem
@@ -49,6 +52,7 @@ next:
   allow_localhost
   hosts_avoid_tls = *
   connection_max_messages = 1
+  message_linelength_limit = 1000000
 begin retry
 * * F,1h,2s
 begin authenticators
