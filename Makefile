@@ -35,7 +35,7 @@ test: install ## install what the tests need and the machine lacks, then run eve
 	CGO_ENABLED=$${race:+1} $(TOOL) gotestsum --format pkgname --format-hide-empty-pkg -- \
 		$$race -shuffle=on -timeout $(TIMEOUT) ./...
 
-install: ## what `make test` installs: redis-server, postfix, swaks, msmtp, chromium, npm packages
+install: ## what `make test` installs: redis-server, postfix, exim, swaks, msmtp, chromium, npm packages
 	@integration/install
 
 lint: ## golangci-lint with .golangci.yml, at the version pinned in lint/go.mod
@@ -66,4 +66,4 @@ soak: ## the tests in which processes are killed under load: SOAK_ROUNDS=100 tim
 	HEED_ROUNDS=$(SOAK_ROUNDS) go test -count=1 -timeout 0 -v -run 'Kills|Failover' ./integration 2>&1 | grep -E '^(ok|FAIL|panic)|^ *(---|[a-z_]+_test\.go)'
 
 clean: ## what the targets above have made
-	rm -rf bin integration/node_modules
+	rm -rf bin integration/node_modules integration/.exim

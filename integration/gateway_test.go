@@ -50,6 +50,7 @@ type gateway struct {
 	cmd               *exec.Cmd
 	done              chan struct{}
 	log               lockedBuffer
+	env               []string // beside the test's own
 }
 
 // setting is one placeholder of the configuration template that a test sets.
@@ -138,6 +139,7 @@ func (g *gateway) start() *gateway {
 	g.t.Helper()
 	g.cmd = exec.Command(binary, "serve", "--config", g.config)
 	g.cmd.Stderr, g.cmd.Stdout = &g.log, &g.log
+	g.cmd.Env = append(os.Environ(), g.env...)
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}
