@@ -60,7 +60,7 @@ func (m *mta) corpus(t *testing.T, dir string) {
 		for i, tool := range tools {
 			_, dots[i] = tool.send(string(raw), to)
 		}
-		switch taken := [2]bool{strings.HasPrefix(dots[0], m.taken), strings.HasPrefix(dots[1], "250 ")}; {
+		switch taken := [2]bool{m.taken.MatchString(dots[0]), strings.HasPrefix(dots[1], "250 ")}; {
 		case taken[0] && taken[1]:
 			sent[to] = strings.TrimPrefix(path, dir+"/")
 		case taken[0] || strings.HasPrefix(dots[0], "4") || strings.HasPrefix(dots[0], "250"):

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,12 +21,12 @@ import (
 type mta struct {
 	address string
 	sink    *smtptest.Upstream
-	taken   string // how it answers a message
-	refusal string // how it refuses gone@spedition.example
-	open    func() // ends its greylisting of grey@spedition.example
-	ca      string // PEM file of its certificate, which is for localhost
-	login   bool   // offers AUTH over TLS: gw, secret
-	arrived int    // found at the next hop
+	taken   *regexp.Regexp // how it answers a message, by DATA and by BDAT
+	refusal string         // how it refuses gone@spedition.example
+	open    func()         // ends its greylisting of grey@spedition.example
+	ca      string         // PEM file of its certificate, which is for localhost
+	login   bool           // offers AUTH over TLS: gw, secret
+	arrived int            // found at the next hop
 }
 
 // mtaName stands in the Received fields of the real mail servers.
@@ -183,7 +184,7 @@ func (m *mta) behind(t *testing.T) {
 	marketing, transactional := g.tool(t, "crm"), g.tool(t, "shop")
 	take := func(t *testing.T, from *tool, raw string, to ...string) {
 		t.Helper()
-		if rcpt, dot := from.send(raw, to...); !strings.HasPrefix(dot, m.taken) {
+		if rcpt, dot := from.send(raw, to...); !m.taken.MatchString(dot) {
 			t.Fatalf("%q, then %q, want the server's %s", rcpt, dot, m.taken)
 		}
 	}
@@ -213,7 +214,7 @@ func (m *mta) behind(t *testing.T) {
 		const to = "jörg@spedition.example"
 		raw := strings.Replace(eightBit(to, "utf8"), "=?utf-8?b?R3LDvMOfZQ==?=", "Grüße für Jörg", 1)
 		transactional.say("250", "MAIL FROM:<news@acme.example> SMTPUTF8 BODY=8BITMIME")
-		if dot := transactional.finish(raw, "<"+to+">"); !strings.HasPrefix(dot, m.taken) {
+		if dot := transactional.finish(raw, "<"+to+">"); !m.taken.MatchString(dot) {
 			t.Fatalf("%q", dot)
 		}
 		got := m.arrival(t, "utf8", to)
@@ -225,7 +226,7 @@ func (m *mta) behind(t *testing.T) {
 	t.Run("delivery status notifications", func(t *testing.T) {
 		raw := plainMail(to, "dsn")
 		transactional.say("250", "MAIL FROM:<bounces+4711@acme.example> RET=HDRS ENVID=campaign-7")
-		if dot := transactional.finish(raw, "<"+to+"> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;first@spedition.example"); !strings.HasPrefix(dot, m.taken) {
+		if dot := transactional.finish(raw, "<"+to+"> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;first@spedition.example"); !m.taken.MatchString(dot) {
 			t.Fatalf("%q", dot)
 		}
 		got := m.arrival(t, "dsn", to)
@@ -298,7 +299,7 @@ func (m *mta) many(t *testing.T, g *gateway) {
 				from := g.tool(t, "shop")
 				for i := range manyLetters {
 					to := fmt.Sprintf("p%d@spedition.example", c*manyLetters+i)
-					if _, dot := from.send(eightBit(to, "many"), to); !strings.HasPrefix(dot, m.taken) {
+					if _, dot := from.send(eightBit(to, "many"), to); !m.taken.MatchString(dot) {
 						t.Fatalf("%d: %q", i, dot)
 					}
 				}
@@ -323,7 +324,7 @@ func (m *mta) secured(t *testing.T, to string) {
 	g.env = []string{"SSL_CERT_FILE=" + m.ca}
 	g.start()
 	raw := eightBit(to, "tls")
-	if _, dot := g.tool(t, "shop").send(raw, to); !strings.HasPrefix(dot, m.taken) {
+	if _, dot := g.tool(t, "shop").send(raw, to); !m.taken.MatchString(dot) {
 		t.Fatalf("%q", dot)
 	}
 	untouched(t, raw, m.arrival(t, "tls", to))

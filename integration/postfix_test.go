@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -63,7 +64,7 @@ func startPostfix(t *testing.T) *mta {
 	sink, dir := newSink(t), openDir(t)
 	policy, open := greylist(t)
 	m := &mta{
-		address: freePort(t), sink: sink, open: open, taken: "250 2.0.0 Ok: queued as ",
+		address: freePort(t), sink: sink, open: open, taken: regexp.MustCompile(`^250 2\.0\.0 Ok: ([0-9]+ bytes )?queued as `),
 		refusal: "550 5.1.1 <gone@spedition.example>: Recipient address rejected: nobody of that name",
 	}
 	var key string
