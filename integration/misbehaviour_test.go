@@ -21,6 +21,7 @@ type misbehaviour struct {
 // noAnswer is what a client hears where its message waits because the upstream said nothing of use.
 const (
 	noAnswer = "451 4.4.1 no answer from the upstream)"
+	unserved = "451 4.3.5 the upstream does not serve this gateway: "
 	answered = "250 2.0.0 ok: queued as "
 	queued   = "250 2.0.0 queued as "
 )
@@ -41,7 +42,7 @@ var misbehaviours = []misbehaviour{
 	{"connection closed at once", step("connect", smtptest.Close), queued, noAnswer, "deferred", 0},
 	{"greeting 421", step("connect", "421 4.3.2 not now"), queued, "421 4.3.2 not now)", "deferred", 0},
 	{"greeting 450", step("connect", "450 4.3.2 not now"), queued, "450 4.3.2 not now)", "deferred", 0},
-	{"greeting 554", step("connect", "554 5.3.2 no mail here"), queued, noAnswer, "deferred", 0},
+	{"greeting 554", step("connect", "554 5.3.2 no mail here"), queued, unserved + "the connection was answered 554 5.3.2 no mail here)", "deferred", 0},
 	{"greeting of another protocol", step("connect", "HTTP/1.1 400 Bad Request"), queued, noAnswer, "deferred", 0},
 	{"multi-line greeting", step("connect", "220-one\r\n220-two\r\n220 three"), answered, "", "sent", 1},
 	{"EHLO closed", step("EHLO", smtptest.Close), queued, noAnswer, "deferred", 0},
@@ -51,6 +52,7 @@ var misbehaviours = []misbehaviour{
 	{"MAIL closed", step("MAIL", smtptest.Close), queued, noAnswer, "deferred", 0},
 	{"MAIL 451", step("MAIL", "451 4.3.0 later"), queued, "451 4.3.0 later)", "deferred", 0},
 	{"MAIL 550", step("MAIL", "550 5.7.1 not you"), "550 5.7.1 not you", "", "failed", 0},
+	{"MAIL 530, a login is demanded", smtptest.Script{Login: "ann:s3cret"}, queued, unserved + "MAIL was answered 530 5.7.0 authentication required)", "deferred", 0},
 	{"MAIL 421", step("MAIL", "421 4.3.2 closing"), queued, "421 4.3.2 closing)", "deferred", 0},
 	{"MAIL garbage", step("MAIL", "%&$"), queued, noAnswer, "deferred", 0},
 	{"RCPT closed", step("RCPT", smtptest.Close), queued, noAnswer, "deferred", 0},

@@ -11,7 +11,7 @@ import (
 // newGatewayOf is a gateway whose accounts have two upstreams, in this order.
 func newGatewayOf(t *testing.T, first, second string, settings ...setting) *gateway {
 	t.Helper()
-	two := first + `", timeout: 10s}` + "\n" + `  - {name: two, url: "smtp://` + second
+	two := first + `", timeout: 30s}` + "\n" + `  - {name: two, url: "smtp://` + second
 	g := newGateway(t, append(settings, setting{"UPSTREAM", two})...)
 	g.edit("password: secret", "password: secret, upstream: [esp, two]")
 	return g
@@ -33,6 +33,9 @@ func TestSeveralUpstreams(t *testing.T) {
 		{"nobody listens", smtptest.Script{}, true, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
 		{"the connection is closed", step("connect", smtptest.Close), false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
 		{"the greeting refuses for good", step("connect", "554 5.3.2 no mail here"), false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
+		{"the greeting puts off", step("connect", "421 4.3.2 not now"), false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
+		{"the greeting does not come", step("connect", smtptest.Silence), false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
+		{"a login is demanded", smtptest.Script{Login: "ann:s3cret"}, false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
 		{"closed at MAIL", step("MAIL", smtptest.Close), false, "250 2.0.0 ok: queued as 1", 1, "upstream=two fate=sent"},
 		{"the recipient is put off", step("RCPT", "450 4.2.1 greylisted"), false, "250 2.0.0 queued as ", 0, "upstream=esp fate=deferred"},
 		{"the recipient is refused", step("RCPT", "550 5.1.1 no such user"), false, "550 5.1.1 no such user", 0, "upstream=esp fate=failed"},
@@ -44,7 +47,7 @@ func TestSeveralUpstreams(t *testing.T) {
 			if tt.dead {
 				first.Close()
 			}
-			g := newGatewayOf(t, first.Addr(), second.Addr()).start()
+			g := newGatewayOf(t, first.Addr(), second.Addr(), setting{"BUDGET", "10s"}).start()
 			g.consented("k@spedition.de")
 			g.mustSubmit(t, tt.reply, "crm", us, []string{"k@spedition.de"}, letter("several@acme.example", "k@spedition.de", ""))
 			if n := len(second.Messages()); n != tt.second {

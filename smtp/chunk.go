@@ -90,6 +90,7 @@ func (t *transaction) chunk(p parameters) (Reply, error) {
 	}
 	for i, s := range []step{mail, rcpt} {
 		if i < len(said.replies) && !said.replies[i].Positive() {
+			t.refused = s.name
 			t.optional = s.optional && refusesParameter(said.replies[i])
 			break
 		}

@@ -33,17 +33,14 @@ type link struct {
 	carried int               // messages
 }
 
-// refusedError is a reply that ends the attempt to get a usable connection: the set-up is at fault.
-type refusedError struct {
-	at    string
-	reply Reply
-}
-
-func (e *refusedError) Error() string { return e.at + " was answered " + e.reply.String() }
-
 // connect makes a usable connection. One that BDAT must not be tried on is replaced at once: only its server's
 // CHUNKING is at fault.
 func (u *Upstream) connect(ctx context.Context) (*link, error) {
+	if u.config.Connect > 0 {
+		patience, cancel := context.WithTimeout(ctx, u.config.Connect)
+		defer cancel()
+		ctx = patience
+	}
 	l, err := u.establish(ctx)
 	if errors.Is(err, errChunking) && ctx.Err() == nil {
 		u.noChunks.found(u.pool.now())
@@ -166,7 +163,7 @@ func refusal(at string, r Reply) error {
 	if r.Code == 421 {
 		return TurnedAwayError{r}
 	}
-	return &refusedError{at, r}
+	return UnservedError{at, r}
 }
 
 func (l *link) startTLS() error {

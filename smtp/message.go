@@ -50,8 +50,8 @@ type Handler interface {
 
 // Sender hands a message to an upstream. A Reply is the upstream's own final answer to this message (to MAIL, RCPT, DATA
 // or the content), or one of ours where the message cannot be sent to it as it is (NoSMTPUTF8). An error means that it
-// gave no answer: errors.As finds TurnedAwayError where it would not even be asked, errors.Is(err, ErrInDoubt) tells that
-// it may have the message.
+// gave no answer: errors.As finds TurnedAwayError or UnservedError where it would not even be asked,
+// errors.Is(err, ErrInDoubt) tells that it may have the message.
 type Sender interface {
 	Send(ctx context.Context, m Message) (Reply, error)
 }

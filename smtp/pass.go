@@ -93,12 +93,9 @@ func loginAnswer(err error) (Reply, bool) {
 	if errors.As(err, &away) {
 		return away.Reply, true
 	}
-	var r *refusedError
-	ok := errors.As(err, &r) && r.at == "AUTH" && (r.reply.Temporary() || r.reply.Permanent())
-	if !ok {
-		return Reply{}, false
-	}
-	return r.reply, true
+	var r UnservedError
+	ok := errors.As(err, &r) && (r.At == "AUTH" || r.At == "MAIL") && (r.Reply.Temporary() || r.Reply.Permanent())
+	return r.Reply, ok
 }
 
 // join gives a client its share of a login.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -26,8 +27,9 @@ type transaction struct {
 	beyond atomic.Bool // the final dot is being written: the message may arrive
 	heard  atomic.Bool // the answer came: nothing more is to be written
 
-	optional  bool // refused were, perhaps, parameters that can be left out
-	unchunked bool // BDAT was refused: nothing was taken, and the message is to go by DATA
+	refused   string // the command that was
+	optional  bool   // refused were, perhaps, parameters that can be left out
+	unchunked bool   // BDAT was refused: nothing was taken, and the message is to go by DATA
 }
 
 // step is one command of the envelope.
@@ -40,6 +42,9 @@ type step struct {
 // parameters that it offers, the message goes without those that can be left out.
 func (t *transaction) run() (Reply, error) {
 	reply, err := t.attempt()
+	if t.refused == "MAIL" && aboutLogin(reply) {
+		return Reply{}, UnservedError{"MAIL", reply}
+	}
 	if !t.optional || t.link.broken {
 		return reply, err
 	}
@@ -147,7 +152,7 @@ func (t *transaction) answers(group []step) (refusal Reply, err error) {
 		case s.name != "DATA" && reply.Positive():
 		case reply.Temporary() || reply.Permanent():
 			if refusal.Code == 0 {
-				refusal, t.optional = reply, s.optional && refusesParameter(reply)
+				refusal, t.refused, t.optional = reply, s.name, s.optional && refusesParameter(reply)
 			}
 			mailTaken = mailTaken && s.name != "MAIL"
 		default:
@@ -160,6 +165,10 @@ func (t *transaction) answers(group []step) (refusal Reply, err error) {
 	}
 	return refusal, nil
 }
+
+// aboutLogin: RFC 4954 section 6, that a login is missing, too weak, wrong or unencrypted. At MAIL that is about this
+// gateway, not about the message.
+func aboutLogin(r Reply) bool { return slices.Contains([]int{530, 534, 535, 538}, r.Code) }
 
 // refusesParameter: 555, and of older servers 501 and 504, are about parameters (RFC 5321 section 4.1.1.11), though not
 // for certain.

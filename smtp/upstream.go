@@ -36,7 +36,8 @@ type UpstreamConfig struct {
 	Idle        time.Duration  // an unused connection is closed after it; 0: 30 s
 	RootCAs     *x509.CertPool // nil: the system's
 
-	PerConnection int // a connection is closed after that many messages; 0: no limit
+	PerConnection int           // a connection is closed after that many messages; 0: no limit
+	Connect       time.Duration // to make a connection, TLS and login included; 0: no limit but Timeout for each step
 }
 
 // ErrWithdrawn, as the cause of a context's end, stops a transaction only while the message cannot have arrived yet:
@@ -49,6 +50,17 @@ var errClosed = errors.New("closed")
 // TurnedAwayError: the upstream would not serve this connection now, before any message was named: its greeting was
 // 4yz, or 421 came before MAIL (RFC 5321 section 3.8). Nothing was sent; another upstream may take the message.
 type TurnedAwayError struct{ Reply Reply }
+
+// UnservedError: the upstream does not serve this gateway as it is set up: it refused the connection, EHLO, STARTTLS or
+// the login, or demands another login at MAIL (RFC 4954 section 6). Nothing was sent; another upstream may take it.
+type UnservedError struct {
+	At    string // what it answered so: a command's name, or "the connection"
+	Reply Reply
+}
+
+func (e UnservedError) Error() string {
+	return e.At + " was answered " + strings.ReplaceAll(e.Reply.String(), "\n", " ")
+}
 
 func (e TurnedAwayError) Error() string { return "the upstream takes no mail now: " + e.Reply.String() }
 
@@ -106,7 +118,7 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 	if c.Hostname == "" || strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, fmt.Errorf("upstream %s: %q is no host name for EHLO", c.Name, c.Hostname)
 	}
-	if c.Connections < 0 || c.Rate < 0 || c.Timeout < 0 || c.Idle < 0 || c.PerConnection < 0 {
+	if c.Connections < 0 || c.Rate < 0 || c.Timeout < 0 || c.Idle < 0 || c.PerConnection < 0 || c.Connect < 0 {
 		return nil, fmt.Errorf("upstream %s: a negative limit", c.Name)
 	}
 	if c.Connections == 0 {
@@ -133,8 +145,8 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 func (u *Upstream) Name() string { return u.config.Name }
 
 // Send hands over m as Sender says. All recipients are taken or none: where one is refused, its Reply is returned and
-// nothing was sent to the others. Before MAIL there is no Reply: TurnedAwayError where the server said "later", any
-// other error where the set-up is at fault (a greeting or an EHLO refused for good, TLS, login) or no server is there.
+// nothing was sent to the others. Before MAIL there is no Reply: TurnedAwayError where the server said "later",
+// UnservedError where it said "never", any other error where TLS is at fault or no server is there.
 // A connection that was kept and turns out to be dead is replaced once.
 func (u *Upstream) Send(ctx context.Context, m Message) (Reply, error) {
 	if refusal, unfit := unfit(m); unfit {
@@ -206,11 +218,14 @@ func (u *Upstream) Close() error {
 // OutcomeOf is the fate of a message after Send: the one place where answers and errors become fates.
 func OutcomeOf(r Reply, err error) Outcome {
 	var away TurnedAwayError
+	var unserved UnservedError
 	switch {
 	case errors.Is(err, ErrInDoubt): // RFC 3463 section 3.5: X.4.2 bad connection, X.4.1 no answer from host
 		return Outcome{Fate: InDoubt, Reply: Reply{451, [3]int{4, 4, 2}, "the upstream's answer was lost: the message may have been delivered"}}
 	case errors.As(err, &away):
 		return Outcome{Fate: Deferred, Reply: away.Reply}
+	case errors.As(err, &unserved): // X.3.5: system incorrectly configured
+		return Outcome{Fate: Deferred, Reply: Reply{451, [3]int{4, 3, 5}, "the upstream does not serve this gateway: " + unserved.Error()}}
 	case err != nil:
 		return Outcome{Fate: Deferred, Reply: Reply{451, [3]int{4, 4, 1}, "no answer from the upstream"}}
 	case r.Positive():

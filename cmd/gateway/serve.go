@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -177,6 +178,7 @@ func (g *gateway) startUpstreams() error {
 		upstream, err := smtp.NewUpstream(smtp.UpstreamConfig{
 			Name: u.Name, Address: u.URL.Address, Security: smtp.Security(u.URL.Security), Username: u.Username, Password: string(u.Password),
 			Hostname: g.config.Hostname, Connections: u.Connections, PerConnection: u.PerConn, Rate: u.Rate, Timeout: u.Timeout,
+			Connect: patience(g.config, u.Name),
 		})
 		if err != nil {
 			return usageError{err}
@@ -188,6 +190,20 @@ func (g *gateway) startUpstreams() error {
 	g.relay.Upstreams = senders
 	g.onStop("open transactions", g.relay.Drain)
 	return nil
+}
+
+// patience is how long the making of a connection to an upstream may take: where an account has others after it, its
+// share of the reply budget, so that a client hears the next one's answer if this one is silent. 0: no limit of its own.
+func patience(c *config.Config, upstream string) (shortest time.Duration) {
+	for _, a := range c.Accounts {
+		if i := slices.Index(a.Upstream, upstream); i < 0 || i == len(a.Upstream)-1 {
+			continue
+		}
+		if share := c.ReplyBudget / time.Duration(len(a.Upstream)); shortest == 0 || share < shortest {
+			shortest = share
+		}
+	}
+	return shortest
 }
 
 // startRetention removes journal entries past their age, now and every hour.
