@@ -44,7 +44,7 @@ func TestEveryCallEndsOnSets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			set := start(t, time.Minute)
-			s := open(t, set.URL, store.Options{Timeout: 300 * time.Millisecond})
+			s := open(t, set.URL, store.Options{Timeout: 2 * time.Second})
 			for _, r := range set.Servers {
 				ways["hung"].away(r)
 			}

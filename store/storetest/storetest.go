@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -183,11 +184,15 @@ func endedContext(t *testing.T, s store.State) {
 
 // Unanswered calls every method on a state whose server does not answer: each has to end by itself.
 func Unanswered(t *testing.T, s store.State) {
+	var all sync.WaitGroup
 	for name, call := range calls(s) {
-		if err := call(context.WithoutCancel(t.Context())); err == nil {
-			t.Errorf("%s succeeded although nobody answered", name)
-		}
+		all.Go(func() {
+			if err := call(context.WithoutCancel(t.Context())); err == nil {
+				t.Errorf("%s succeeded although nobody answered", name)
+			}
+		})
 	}
+	all.Wait()
 }
 
 func closed(t *testing.T, s store.State) {
