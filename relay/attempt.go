@@ -170,16 +170,17 @@ func (r *Relay) Attempt(ctx context.Context, c smtp.Copy) smtp.Outcome {
 	if err != nil {
 		return r.notNow(c, err)
 	}
-	if mine, err := r.takeOver(ctx, t, j, c); err != nil {
+	if instead, err := r.takeOver(ctx, t, j, c); err != nil {
 		return r.notNow(c, err)
-	} else if !mine {
-		o := smtp.Outcome{Fate: smtp.Repeated, Reply: smtp.Refused.With("submitted again after its node was lost: that copy goes, not this one")}
+	} else if instead != "" {
+		o := smtp.Outcome{Fate: smtp.Repeated, Reply: smtp.Refused.With("%s", instead)}
 		r.outcome(context.WithoutCancel(ctx), t, j, c.ID, o, 0)
 		return o
 	}
 	if err := r.decide(ctx, t); err != nil {
 		return r.notNow(c, err)
 	}
+	t.m.StartBy = time.Now().Add(r.Budget) // an opt-out that comes while it waits for its turn is to be heard
 	if err := r.rewriteAll(ctx, t); err != nil {
 		return r.notNow(c, err)
 	}
@@ -202,5 +203,5 @@ func (r *Relay) notNow(c smtp.Copy, err error) smtp.Outcome {
 	if errors.As(err, &no) {
 		reply = smtp.OurFault.With("not attempted: %s", no.Text)
 	}
-	return smtp.Outcome{Fate: smtp.Deferred, Reply: reply}
+	return smtp.Outcome{Fate: smtp.Deferred, Reply: reply, Untried: true}
 }

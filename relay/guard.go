@@ -165,26 +165,33 @@ func (t *transaction) told() (n int) {
 }
 
 // takeOver makes sure of a copy whose client may never have heard of it, since the node that kept it died: where the
-// client brought the message again and that one was taken up, this one must not go out as well.
-func (r *Relay) takeOver(ctx context.Context, t *transaction, j *job, c smtp.Copy) (mine bool, err error) {
+// client brought the message again and that one was taken up, or where this one was sent and its node died before it
+// could note that, this one must not go out as well. instead says what did.
+func (r *Relay) takeOver(ctx context.Context, t *transaction, j *job, c smtp.Copy) (instead string, err error) {
 	r.guardKeys(t)
 	key := j.guard
 	j.guard = "" // what becomes of a kept copy changes no answer
 	if key == "" || c.Attempts > 0 {
-		return true, nil
+		return "", nil
 	}
 	now := r.Now()
 	found, err := r.Guard.GuardBegin(ctx, t.m.ID, []string{key}, nil, now, now.Add(guardLease), nil)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	if answer, stands := found[key]; stands {
-		var other told
-		return len(answer) > 0 && json.Unmarshal(answer, &other) == nil && other.Message == t.m.ID, nil
+		var first told
+		switch ours := len(answer) > 0 && json.Unmarshal(answer, &first) == nil && first.Message == t.m.ID; {
+		case !ours:
+			return "submitted again after its node was lost: that copy goes, not this one", nil
+		case first.Fate == smtp.Sent:
+			return "sent before its node was lost", nil
+		}
+		return "", nil
 	}
 	answer, err := json.Marshal(told{Message: t.m.ID, Decision: c.ID, Fate: smtp.Deferred, Reply: r.unanswered(t).Reply, Upstream: t.account.Upstreams[0]})
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	return true, r.Guard.GuardEnd(ctx, t.m.ID, map[string][]byte{key: answer}, now, now.Add(r.Remember), nil)
+	return "", r.Guard.GuardEnd(ctx, t.m.ID, map[string][]byte{key: answer}, now, now.Add(r.Remember), nil)
 }

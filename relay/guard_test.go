@@ -480,6 +480,44 @@ func TestCopyOfADeadNode(t *testing.T) {
 	}
 }
 
+// TestCopySentByADeadNode: the upstream's answer was stored, and its node died before the copy was removed.
+func TestCopySentByADeadNode(t *testing.T) {
+	w, _ := guarded(t)
+	w.submit("crm", "", "a@firma.example", "b@firma.example")
+	if len(w.sent) != 2 || len(w.kept) != 2 {
+		t.Fatalf("%d sent, %d kept", len(w.sent), len(w.kept))
+	}
+	for _, c := range w.kept {
+		if o := w.Attempt(context.Background(), c); o.Fate != smtp.Repeated {
+			t.Errorf("the copy: %+v", o)
+		}
+	}
+	if len(w.sent) != 2 {
+		t.Errorf("%d copies left", len(w.sent))
+	}
+}
+
+// TestCopyOfADeadNodeWithoutTheGuard: what could not be made sure of is made sure of the next time.
+func TestCopyOfADeadNodeWithoutTheGuard(t *testing.T) {
+	w, g := guarded(t)
+	w.answer = answers(later, nil)
+	w.submit("crm", "", "a@firma.example")
+	var c smtp.Copy
+	for _, c = range w.kept {
+	}
+	clear(g.of)
+	w.answer = answers(accepted, nil)
+	w.submit("crm", "", "a@firma.example") // the client's second try, which is delivered
+	g.breaks(errors.New("failover"))
+	if o := w.Attempt(context.Background(), c); o.Fate != smtp.Deferred || !o.Untried {
+		t.Errorf("without the guard: %+v", o)
+	}
+	g.breaks(nil)
+	if o := w.Attempt(context.Background(), c); o.Fate != smtp.Repeated || len(w.sent) != 2 {
+		t.Errorf("with the guard: %+v; %d copies left, want the two tries of the client", o, len(w.sent))
+	}
+}
+
 // TestKeptCopyKeepsItsAnswer: later attempts ask and change nothing.
 func TestKeptCopyKeepsItsAnswer(t *testing.T) {
 	w, g := guarded(t)

@@ -11,6 +11,7 @@ import (
 
 	"heed/policy"
 	"heed/smtp"
+	"heed/smtp/smtptest"
 )
 
 // stuck is an upstream that answers nobody until it is withdrawn or let go.
@@ -176,6 +177,39 @@ func TestLateMemoryOfSeveralIsBounded(t *testing.T) {
 }
 
 // An attempt that was withdrawn has an outcome too, and it is journaled.
+// TestNoTurnInTime: a message that waits for its turn at the upstream is not sent on the decision of a moment long
+// past: its recipient may have opted out since.
+func TestNoTurnInTime(t *testing.T) {
+	w := newWorld(t)
+	for _, to := range []string{"a@firma.example", "b@firma.example"} {
+		w.consent(to)
+	}
+	w.Budget = 300 * time.Millisecond
+	esp := smtptest.New(t, smtptest.Script{})
+	up, err := smtp.NewUpstream(smtp.UpstreamConfig{Name: "esp", Address: esp.Addr(), Hostname: "gw.test", Security: smtp.Plain, Rate: 0.01})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { up.Close() })
+	w.Upstreams = map[string]smtp.Sender{"esp": up}
+	w.submit("crm", "", "a@firma.example")
+	_, r := w.submit("crm", "", "b@firma.example") // the next may go in a hundred seconds
+	if !strings.HasPrefix(r.Text, "queued as ") || !strings.Contains(r.Text, "451 4.4.5 no turn at the upstream in time") {
+		t.Error(r)
+	}
+	if err := w.Drain(t.Context()); err != nil || len(esp.Messages()) != 1 {
+		t.Errorf("%v, %d messages arrived", err, len(esp.Messages()))
+	}
+	for _, c := range w.kept {
+		if o := w.settled[c.ID]; o.Fate != smtp.Deferred || !o.Untried {
+			t.Errorf("settled as %+v", o)
+		}
+		if o := w.Attempt(t.Context(), c); o.Fate != smtp.Deferred || !o.Untried || len(esp.Messages()) != 1 {
+			t.Errorf("the next attempt: %+v", o)
+		}
+	}
+}
+
 func TestOutcomeOfWithdrawnAttempt(t *testing.T) {
 	w := newWorld(t)
 	w.consent("a@firma.example")

@@ -109,6 +109,7 @@ func (r *Relay) Message(ctx context.Context, m smtp.Message) smtp.Reply {
 	if err := r.decide(ctx, t); err != nil {
 		return r.fault(t, "facts", err)
 	}
+	t.m.StartBy = time.Now().Add(r.Budget)
 	if err := r.rewriteAll(ctx, t); err != nil {
 		return r.fault(t, "rewrite", err)
 	}

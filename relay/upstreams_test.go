@@ -42,6 +42,7 @@ func TestSeveralUpstreams(t *testing.T) {
 		{"the first takes it", scripted{reply: accepted}, scripted{reply: accepted}, []string{"one"}, "250 2.0.0 Ok: queued as 1A2B", "sent", "one"},
 		{"the first gives no answer", scripted{err: none}, scripted{reply: accepted}, []string{"one", "two"}, "250 2.0.0 Ok: queued as 1A2B", "sent", "two"},
 		{"the second refuses it", scripted{err: none}, scripted{reply: reply(550, 5)}, []string{"one", "two"}, "550 5.1.1 so", "failed", "two"},
+		{"the first is busy", scripted{err: smtp.ErrBusy}, scripted{reply: accepted}, []string{"one"}, "250 2.0.0 queued as ID (one: 451 4.4.5 no turn at the upstream in time)", "deferred", "one"},
 		{"neither gives an answer", scripted{err: none}, scripted{err: none}, []string{"one", "two"}, "250 2.0.0 queued as ID (two: 451 4.4.1 no answer from the upstream)", "deferred", "two"},
 		{"the first refuses the message", scripted{reply: reply(550, 5)}, scripted{reply: accepted}, []string{"one"}, "550 5.1.1 so", "failed", "one"},
 		{"the first puts the message off", scripted{reply: reply(451, 4)}, scripted{reply: accepted}, []string{"one"}, "250 2.0.0 queued as ID (one: 451 4.1.1 so)", "deferred", "one"},

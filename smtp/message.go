@@ -37,6 +37,10 @@ type Message struct {
 	Envelope
 	To   []Recipient
 	Data []byte
+
+	// StartBy: a message that has no turn at the upstream by then is not begun (ErrBusy), since what it was lawful by may
+	// have changed. Zero: it waits as long as its context.
+	StartBy time.Time `json:"-"`
 }
 
 // Handler is what the door asks. Every call has a deadline in ctx and may block that connection only.
@@ -55,6 +59,9 @@ type Handler interface {
 type Sender interface {
 	Send(ctx context.Context, m Message) (Reply, error)
 }
+
+// ErrBusy: no turn came in time, because all connections to the upstream were in use or its rate allowed no more.
+var ErrBusy = errors.New("the upstream is busy")
 
 // ErrInDoubt: the connection broke after the final dot, or the end of the last chunk, and before its answer (RFC 5321
 // section 4.5.3.2.6, RFC 1047).
@@ -99,6 +106,7 @@ type Outcome struct {
 	Fate     Fate
 	Reply    Reply
 	Upstream string // name of the upstream that it came from, "" where none was asked
+	Untried  bool   // a fault of ours kept the copy from being tried: no attempt is counted
 }
 
 // Failure is one recipient that a message was not delivered to.

@@ -154,8 +154,10 @@ func (l *PassLogin) Send(ctx context.Context, m Message) (Reply, error) {
 	if l.refused.Load() {
 		return loginGone, nil
 	}
-	if err := l.at.up.rate.wait(ctx); err != nil {
-		return Reply{}, fmt.Errorf("upstream %s: waiting for the rate limit: %w", l.at.Name(), err)
+	waiting, cancel := m.waiting(ctx)
+	defer cancel()
+	if err := l.at.up.rate.wait(waiting); err != nil {
+		return Reply{}, fmt.Errorf("upstream %s: waiting for the rate limit: %w", l.at.Name(), busy(err))
 	}
 	reply, err := l.up.Send(ctx, m)
 	l.at.makeRoom()

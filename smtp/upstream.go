@@ -163,15 +163,17 @@ func (u *Upstream) Send(ctx context.Context, m Message) (Reply, error) {
 }
 
 func (u *Upstream) send(ctx context.Context, m Message) (Reply, error) {
-	if err := u.pool.enter(ctx, m.Account); err != nil {
-		return Reply{}, fmt.Errorf("waiting for a free connection: %w", err)
+	waiting, cancel := m.waiting(ctx)
+	defer cancel()
+	if err := u.pool.enter(waiting, m.Account); err != nil {
+		return Reply{}, fmt.Errorf("waiting for a free connection: %w", busy(err))
 	}
 	defer u.pool.leave()
-	if err := u.rate.wait(ctx); err != nil {
-		return Reply{}, fmt.Errorf("waiting for the rate limit: %w", err)
+	if err := u.rate.wait(waiting); err != nil {
+		return Reply{}, fmt.Errorf("waiting for the rate limit: %w", busy(err))
 	}
 	for fresh := false; ; fresh = true {
-		l, err := u.pool.take(ctx, fresh)
+		l, err := u.pool.take(waiting, fresh)
 		if err != nil {
 			return Reply{}, err
 		}
@@ -182,6 +184,22 @@ func (u *Upstream) send(ctx context.Context, m Message) (Reply, error) {
 			return reply, err
 		}
 	}
+}
+
+// waiting is the context of what comes before MAIL.
+func (m Message) waiting(ctx context.Context) (context.Context, context.CancelFunc) {
+	if m.StartBy.IsZero() {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, m.StartBy)
+}
+
+// busy makes ErrBusy of a deadline.
+func busy(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return err
 }
 
 // run carries out a transaction, then keeps the connection or closes it.
@@ -224,6 +242,8 @@ func OutcomeOf(r Reply, err error) Outcome {
 		return Outcome{Fate: InDoubt, Reply: Reply{451, [3]int{4, 4, 2}, "the upstream's answer was lost: the message may have been delivered"}}
 	case errors.As(err, &away):
 		return Outcome{Fate: Deferred, Reply: away.Reply}
+	case errors.Is(err, ErrBusy): // X.4.5: mail system congestion
+		return Outcome{Fate: Deferred, Reply: Reply{451, [3]int{4, 4, 5}, "no turn at the upstream in time"}, Untried: true}
 	case errors.As(err, &unserved): // X.3.5: system incorrectly configured
 		return Outcome{Fate: Deferred, Reply: Reply{451, [3]int{4, 3, 5}, "the upstream does not serve this gateway: " + unserved.Error()}}
 	case err != nil:

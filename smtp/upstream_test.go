@@ -368,6 +368,7 @@ func TestOutcomeOf(t *testing.T) {
 		{"nothing at all", Reply{}, nil, Deferred},
 		{"no answer", Reply{}, io.EOF, Deferred},
 		{"turned away", Reply{}, fmt.Errorf("upstream: %w", TurnedAwayError{OurFault}), Deferred},
+		{"no turn", Reply{}, fmt.Errorf("upstream: %w", ErrBusy), Deferred},
 		{"not served", Reply{}, fmt.Errorf("upstream: %w", UnservedError{"AUTH", BadCredentials}), Deferred},
 		{"answer lost", Reply{}, errors.Join(ErrInDoubt, io.EOF), InDoubt},
 	} {

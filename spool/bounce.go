@@ -80,7 +80,7 @@ func wantsFailure(notify []string) bool {
 func (s *Spool) keepBounce(ctx context.Context, id, note string, m smtp.Message) error {
 	now := s.now()
 	c := smtp.Copy{ID: id, Message: m, Upstream: s.Bouncer.Upstream, Note: []byte(note), Accepted: now, Due: now}
-	return s.keep(ctx, m.Data, []smtp.Copy{c}, math.MaxInt64)
+	return s.add(ctx, m.Data, []smtp.Copy{c}, math.MaxInt64)
 }
 
 func (b *Bouncer) send(ctx context.Context, c smtp.Copy) smtp.Outcome {

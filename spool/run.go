@@ -51,7 +51,7 @@ func (s *Spool) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			continue
 		}
-		s.sweep(ctx)
+		s.payAll(ctx)
 		var n int
 		n, full = s.room(open)
 		due, more := s.claim(ctx, n, full)
@@ -71,6 +71,7 @@ func (s *Spool) Run(ctx context.Context) error {
 			poll.Reset(either(s.Poll, 5*time.Second))
 		}
 	}
+	defer s.payAll(work) // the last time
 	withdraw(smtp.ErrWithdrawn)
 	late := time.NewTimer(either(s.Drain, 20*time.Second))
 	defer late.Stop()
@@ -136,11 +137,12 @@ func (s *Spool) claim(ctx context.Context, n int, full []string) ([]claimed, boo
 	var due []claimed
 	for _, item := range items {
 		c, err := decode(item)
+		l := s.leaseOf(item.ID)
 		switch {
-		case s.isOver(item.ID):
-			if err := s.remove(ctx, item.ID); err != nil {
-				s.log().Error("a copy that was sent stays in the spool", "copy", item.ID, "error", err)
-			}
+		case s.isOwed(item.ID):
+			s.pay(ctx, item.ID, holder)
+		case l != nil:
+			l.set(holder, until)
 		case err != nil: // by another version, or damaged: for people to see, and out of the way
 			_, err2 := s.Store.SpoolUpdate(ctx, holder, item.ID, now.Add(time.Hour), item.Meta)
 			s.log().Error("a copy in the spool is unreadable", "copy", item.ID, "error", errors.Join(err, err2))
@@ -163,13 +165,13 @@ func (s *Spool) attempt(ctx context.Context, c claimed) {
 	case ctx.Err() != nil && o.Fate == smtp.Deferred: // withdrawn by us: not an attempt; any node may take it now
 		s.giveBack(stored, c)
 		return
-	case ctx.Err() == nil && held.Err() != nil && o.Fate != smtp.Sent: // another node has it, and will settle it
+	case ctx.Err() == nil && s.leaseOf(c.copy.ID).isLost() && o.Fate != smtp.Sent: // another node has it, and will settle it
 		return
 	}
 	v := s.judge(c.copy, o)
 	s.report(stored, v)
 	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
-		err := s.carryOutIn(stored, c.holder, v)
+		err := s.carryOutIn(stored, s.holderOf(c.copy.ID, c.holder), v)
 		if err == nil {
 			return
 		}
@@ -177,7 +179,7 @@ func (s *Spool) attempt(ctx context.Context, c claimed) {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			if err := s.carryOutIn(stored, c.holder, v); err != nil {
+			if err := s.carryOutIn(stored, s.holderOf(c.copy.ID, c.holder), v); err != nil {
 				s.log().Error("an outcome is lost: the copy will be tried again", "copy", c.copy.ID, "event", v.event, "error", err)
 			}
 			return
@@ -210,7 +212,7 @@ func (s *Spool) giveBack(ctx context.Context, c claimed) {
 	defer cancel()
 	meta, err := encode(c.copy)
 	if err == nil {
-		_, err = s.Store.SpoolUpdate(ctx, c.holder, c.copy.ID, s.now(), meta)
+		_, err = s.Store.SpoolUpdate(ctx, s.holderOf(c.copy.ID, c.holder), c.copy.ID, s.now(), meta)
 	}
 	if err != nil {
 		s.log().Warn("a copy is free again only when its lease ends", "copy", c.copy.ID, "error", err)
@@ -223,7 +225,7 @@ func (s *Spool) abandon(ctx context.Context, open map[string]claimed) error {
 	for _, c := range open {
 		v := s.judge(c.copy, smtp.OutcomeOf(smtp.Reply{}, smtp.ErrInDoubt))
 		s.report(ctx, v)
-		if err := s.carryOutIn(ctx, c.holder, v); err != nil {
+		if err := s.carryOutIn(ctx, s.holderOf(c.copy.ID, c.holder), v); err != nil {
 			s.log().Error("an open attempt is free for others when its lease ends", "copy", c.copy.ID, "error", err)
 		}
 	}

@@ -364,8 +364,8 @@ func TestStoreFailsAfterSending(t *testing.T) {
 		stop := running(t, s)
 		time.Sleep(time.Hour)
 		stop()
-		if tries != 1 || reports != 1 || len(store.ids()) != 0 || len(s.over) != 0 {
-			t.Errorf("%d tries, %d reports, waiting %v, remembered %v", tries, reports, store.ids(), s.over)
+		if tries != 1 || reports != 1 || len(store.ids()) != 0 || len(s.owed) != 0 {
+			t.Errorf("%d tries, %d reports, waiting %v, remembered %v", tries, reports, store.ids(), s.owed)
 		}
 	})
 }
@@ -399,8 +399,8 @@ func TestOverIsRemovedWhenTheStoreIsBack(t *testing.T) {
 				stop := running(t, s)
 				defer stop()
 				time.Sleep(time.Minute)
-				if len(store.ids()) != 0 || len(s.over) != 0 {
-					t.Errorf("waiting %v, remembered %v", store.ids(), s.over)
+				if len(store.ids()) != 0 || len(s.owed) != 0 {
+					t.Errorf("waiting %v, remembered %v", store.ids(), s.owed)
 				}
 			})
 		})

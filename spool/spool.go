@@ -5,6 +5,7 @@ package spool
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -87,8 +88,9 @@ type Spool struct {
 
 	blind bool // Run could not read the store the last time
 
-	mu   sync.Mutex
-	over map[string]bool // sent or taken back, but perhaps still in the store because it failed: never to be attempted
+	mu     sync.Mutex
+	owed   map[string]verdict // what the store did not take yet, by copy: none of them is attempted
+	leases map[string]*lease  // of the copies that this node works on
 }
 
 // Keep makes the copies of one transaction durable, with their common body and upstream. They are leased to this node until their
@@ -101,10 +103,17 @@ func (s *Spool) Keep(ctx context.Context, body []byte, copies []smtp.Copy) error
 	if limit == 0 {
 		limit = math.MaxInt64
 	}
-	return s.keep(ctx, body, copies, limit)
+	err := s.add(ctx, body, copies, limit)
+	if err != nil && !errors.Is(err, smtp.ErrFull) {
+		// They may be there all the same. The client is told to come again, so they must not be sent as well.
+		for _, c := range copies {
+			s.owe(removal(c.ID))
+		}
+	}
+	return err
 }
 
-func (s *Spool) keep(ctx context.Context, body []byte, copies []smtp.Copy, limit int64) error {
+func (s *Spool) add(ctx context.Context, body []byte, copies []smtp.Copy, limit int64) error {
 	metas := make(map[string][]byte, len(copies))
 	var due time.Time
 	for _, c := range copies {
@@ -125,11 +134,6 @@ func (s *Spool) keep(ctx context.Context, body []byte, copies []smtp.Copy, limit
 	}
 	ok, err := s.Store.SpoolAdd(ctx, s.Node, copies[0].Upstream, due, body, metas, limit)
 	if err != nil {
-		// They may be there all the same. The client is told to come again, so they must not be sent as well.
-		for id := range metas {
-			s.markOver(id)
-		}
-		s.sweep(context.WithoutCancel(ctx))
 		return fmt.Errorf("spool: %w", err)
 	}
 	if !ok {
@@ -139,15 +143,23 @@ func (s *Spool) keep(ctx context.Context, body []byte, copies []smtp.Copy, limit
 }
 
 // Settle records the outcome of an attempt that the caller made with a copy it kept: removed when final, with a bounce
-// if it failed; else due again by the schedule, or given up with a bounce. It counts the attempt.
+// if it failed; else due again by the schedule, or given up with a bounce. It counts the attempt. After an error it is
+// done when the store is back.
 func (s *Spool) Settle(ctx context.Context, c smtp.Copy, o smtp.Outcome) error {
 	v := s.judge(c, o)
 	s.report(ctx, v)
-	return s.carryOut(ctx, s.Node, v)
+	err := s.carryOut(ctx, s.holderOf(c.ID, s.Node), v)
+	if err != nil && !s.isOver(c.ID) {
+		s.owe(v)
+	}
+	return err
 }
 
-// Done removes a kept copy of which everything was said: neither reported nor bounced.
-func (s *Spool) Done(ctx context.Context, id string) error { return s.remove(ctx, id) }
+// Done removes a kept copy of which everything was said: neither reported nor bounced. After an error it is done when
+// the store is back.
+func (s *Spool) Done(ctx context.Context, id string) error {
+	return s.carryOut(ctx, s.Node, removal(id))
+}
 
 // Hold keeps the lease of a kept copy, which lasts until its Due, alive until release is called. The context it
 // returns ends with the cause smtp.ErrWithdrawn if the lease is lost, and at release.

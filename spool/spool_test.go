@@ -57,6 +57,7 @@ func TestJudge(t *testing.T) {
 		{"sent", 0, 0, sent, "sent", true, false, 0},
 		{"failed", 0, 0, failed, "failed", true, true, 0},
 		{"blocked", 0, 0, blocked, "blocked", true, true, 0},
+		{"not tried", 0, 0, smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault, Untried: true}, "deferred", false, false, time.Minute},
 		{"another copy goes in its place", 0, 0, smtp.Outcome{Fate: smtp.Repeated, Reply: smtp.Refused}, "repeated", true, false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -65,7 +66,7 @@ func TestJudge(t *testing.T) {
 			c := letter("c1")
 			c.Accepted, c.Attempts = start, tt.attempts
 			v := s.judge(c, tt.o)
-			if v.event != tt.event || v.remove != tt.remove || v.bounce != tt.bounce || v.copy.Attempts != tt.attempts+1 {
+			if v.event != tt.event || v.remove != tt.remove || v.bounce != tt.bounce || (v.copy.Attempts == tt.attempts) != tt.o.Untried {
 				t.Errorf("got %+v", v)
 			}
 			if !tt.remove && v.due.Sub(now) != tt.wait {
@@ -141,7 +142,9 @@ func TestKeep(t *testing.T) {
 			return nil
 		}}
 		s := &Spool{Store: store, Enabled: true, Node: "n1", Now: clock}
-		if err := s.Keep(t.Context(), body, []smtp.Copy{kept}); !errors.Is(err, errStore) || len(store.ids()) != 0 {
+		err := s.Keep(t.Context(), body, []smtp.Copy{kept})
+		s.payAll(t.Context())
+		if !errors.Is(err, errStore) || len(store.ids()) != 0 {
 			t.Errorf("got %v, %v", err, store.ids())
 		}
 	})

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -20,12 +21,14 @@ type verdict struct {
 	due    time.Time // if it is not removed
 }
 
-// judge decides what becomes of a copy. It changes nothing.
+// judge decides what becomes of a copy. It changes nothing. What was not tried is no attempt.
 func (s *Spool) judge(c smtp.Copy, o smtp.Outcome) verdict {
 	if c.Accepted.IsZero() { // as Keep has it
 		c.Accepted = s.now()
 	}
-	c.Attempts++
+	if !o.Untried {
+		c.Attempts++
+	}
 	c.Last, c.Doubt = o.Reply.String(), o.Fate == smtp.InDoubt
 	v := verdict{copy: c, o: o, event: o.Fate.String()}
 	if o.Fate.Final() {
@@ -76,16 +79,18 @@ func (s *Spool) report(ctx context.Context, v verdict) {
 
 // carryOut makes a verdict durable; after an error it may be called again. A bounce is kept before the copy goes.
 func (s *Spool) carryOut(ctx context.Context, holder string, v verdict) error {
-	if v.bounce {
+	if v.bounce && !s.isOver(v.copy.ID) {
 		if err := s.bounceCopy(ctx, v); err != nil {
 			return err
 		}
 	}
 	if v.remove {
-		if v.o.Fate == smtp.Sent {
-			s.markOver(v.copy.ID)
+		s.owe(removal(v.copy.ID)) // if the store fails now, it must not be attempted when it is back
+		if err := s.Store.SpoolDone(ctx, v.copy.ID); err != nil {
+			return fmt.Errorf("spool: %w", err)
 		}
-		return s.remove(ctx, v.copy.ID)
+		s.paid(v.copy.ID)
+		return nil
 	}
 	meta, err := encode(v.copy)
 	if err != nil {
@@ -101,43 +106,68 @@ func (s *Spool) carryOut(ctx context.Context, holder string, v verdict) error {
 	return nil
 }
 
-func (s *Spool) remove(ctx context.Context, id string) error {
-	if err := s.Store.SpoolDone(ctx, id); err != nil {
-		return fmt.Errorf("spool: %w", err)
-	}
+// removal is what follows where all was said of a copy: it was sent, or its client keeps it.
+func removal(id string) verdict { return verdict{copy: smtp.Copy{ID: id}, remove: true} }
+
+// owe remembers a verdict that the store does not take now. What is owed of a message without its content is enough: a
+// report has the header.
+func (s *Spool) owe(v verdict) {
+	v.copy.Message.Data = bytes.Clone(header(v.copy.Message.Data))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.over, id)
-	return nil
+	if s.owed == nil {
+		s.owed = map[string]verdict{}
+	}
+	s.owed[v.copy.ID] = v
 }
 
-// markOver remembers until a copy is removed that it was sent, or that its client keeps it: if the store fails now, it
-// must not be sent when it is back.
-func (s *Spool) markOver(id string) {
+func (s *Spool) isOwed(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over == nil {
-		s.over = map[string]bool{}
-	}
-	s.over[id] = true
+	_, owed := s.owed[id]
+	return owed
 }
 
-// sweep removes what is over, as far as the store answers.
-func (s *Spool) sweep(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	s.mu.Lock()
-	ids := slices.Collect(maps.Keys(s.over))
-	s.mu.Unlock()
-	for _, id := range ids {
-		if s.remove(ctx, id) != nil {
-			return // later, when the store is back
-		}
-	}
-}
-
+// isOver tells that nothing is owed of a copy but its removal: a bounce was kept, and perhaps sent since.
 func (s *Spool) isOver(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.over[id]
+	v, owed := s.owed[id]
+	return owed && v.remove && !v.bounce
+}
+
+func (s *Spool) paid(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.owed, id)
+}
+
+// pay carries out what is owed of a copy that holder has.
+func (s *Spool) pay(ctx context.Context, id, holder string) bool {
+	s.mu.Lock()
+	v, owed := s.owed[id]
+	s.mu.Unlock()
+	if !owed {
+		return true
+	}
+	if err := s.carryOut(ctx, holder, v); err != nil {
+		s.log().Warn("an outcome could not be stored yet", "copy", id, "error", err)
+		return false
+	}
+	s.paid(id)
+	return true
+}
+
+// payAll carries out what is owed, as far as the store answers.
+func (s *Spool) payAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	s.mu.Lock()
+	ids := slices.Collect(maps.Keys(s.owed))
+	s.mu.Unlock()
+	for _, id := range ids {
+		if !s.pay(ctx, id, s.holderOf(id, s.Node)) {
+			return // later, when the store is back
+		}
+	}
 }
