@@ -22,7 +22,7 @@ func (r *Relay) offer(ctx context.Context, t *transaction, m smtp.Message) (o sm
 			return o
 		}
 		r.Log.Warn("no answer from the upstream", "message", m.ID, "upstream", name, "error", err)
-		if o.Fate == smtp.InDoubt || errors.Is(err, smtp.ErrBusy) || ctx.Err() != nil { // one with much to do is not away
+		if o.Fate == smtp.InDoubt || errors.Is(err, smtp.ErrBusy) || ctx.Err() != nil || m.Late() { // one with much to do is not away
 			return o
 		}
 	}

@@ -33,6 +33,11 @@ func (b *breaker) failed(now time.Time, cause error) {
 	if b.failures++; b.failures == 1 {
 		b.since = now
 	}
+	b.rest(now, cause)
+}
+
+// rest begins the next pause between attempts.
+func (b *breaker) rest(now time.Time, cause error) {
 	if b.pause = min(2*b.pause, longestPause); b.pause == 0 || b.failures == breakAfter {
 		b.pause = firstPause
 	}
@@ -40,11 +45,18 @@ func (b *breaker) failed(now time.Time, cause error) {
 	b.last, b.until, b.cause = now, now.Add(b.pause+rand.N(b.pause/5)), cause
 }
 
-// worked: an attempt gave a usable connection.
-func (b *breaker) worked() { *b = breaker{} }
+// connected: an attempt gave a usable connection. Whether the upstream is back the next message shows; while it does
+// others keep away, for a pause at most.
+func (b *breaker) connected(now time.Time) {
+	if b.open() {
+		b.until = now.Add(b.pause)
+		return
+	}
+	b.pause, b.until = 0, time.Time{}
+}
 
-// alive: the upstream answered over a connection that it took before.
-func (b *breaker) alive() { b.failures = 0 }
+// alive: the upstream answered a message.
+func (b *breaker) alive() { *b = breaker{last: b.last, pause: b.pause, until: b.until, cause: b.cause} }
 
 // error says since when and why.
 func (b *breaker) error() error {

@@ -159,6 +159,24 @@ func TestUpstreamLimitsConnections(t *testing.T) {
 }
 
 // A caller who goes away does not end the attempt: the next one has its connection.
+// An upstream that takes no more connections than those that are in use is not dead, however slow they are.
+func TestSlowUpstreamLimitsConnections(t *testing.T) {
+	u, _, _, c := gated(t, nil)
+	p := u.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inUse[&link{}] = struct{}{}
+	for range 10 {
+		begun := c.now()
+		c.advance(time.Minute)
+		p.failed(begun, TurnedAwayError{Reply{Code: 421, Text: "too many connections"}})
+		if p.breaker.open() || !p.breaker.until.After(c.now()) {
+			t.Fatalf("open: %t, the next attempt at %v, now %v", p.breaker.open(), p.breaker.until, c.now())
+		}
+	}
+	clear(p.inUse)
+}
+
 func TestAttemptOutlivesItsCaller(t *testing.T) {
 	u, peer, g, _ := gated(t, func(c *UpstreamConfig) { c.Connections = 1 })
 	hold := make(chan struct{})

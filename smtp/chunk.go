@@ -29,8 +29,8 @@ func (l *link) tryChunk() error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("%w: %w", errChunking, err)
-		case reply.Code == 421:
-			return TurnedAwayError{reply}
+		case reply.Code == 421: // it may be about what was tried; a server that is going says it again at the next greeting
+			return fmt.Errorf("%w: %s", errChunking, reply)
 		case name == "BDAT" && !reply.Permanent() && !reply.Temporary(), name == "RSET" && reply.Code != 250:
 			return fmt.Errorf("%w: %s was answered %d", errChunking, name, reply.Code)
 		}
@@ -84,7 +84,9 @@ func (t *transaction) chunk(p parameters) (Reply, error) {
 	}
 	said.unwritten, _ = t.stop(written)
 	end := said.judge()
-	t.stale = end.lost && l.reused
+	t.spoken = t.spoken || len(said.replies) > 0
+	t.stale = end.lost && t.kept
+	t.parted = len(said.replies) > 0
 	if t.unchunked = end.unknown; end.unknown {
 		l.up.noChunks.found(l.up.pool.now())
 	}

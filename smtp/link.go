@@ -23,7 +23,8 @@ type link struct {
 	out     []byte            // what is written next; its space is used again
 	offers  map[string]string // EHLO keywords, upper case, with their parameters
 	welcome Reply             // to the login
-	reused  bool              // a transaction went over it before
+	reused  bool              // a transaction, or a client's login, went over it before
+	rested  bool              // it was unused for a time: the server may have closed it since
 	dirty   bool              // a transaction was left open: RSET before the next
 	broken  bool              // not to be used again
 	chunks  bool              // the server showed that it takes BDAT as RFC 3030 says

@@ -291,7 +291,7 @@ func (p *pool) adopt(l *link) bool {
 	if p.closed {
 		return false
 	}
-	p.breaker.worked()
+	p.breaker.connected(p.now())
 	l.used, l.reused = p.now(), true
 	p.offer(l)
 	return true
@@ -305,7 +305,7 @@ func (p *pool) shed() bool {
 	if i < 0 {
 		return false
 	}
-	go p.unused[i].quit()
+	p.quit(p.unused[i])
 	p.unused = slices.Delete(p.unused, i, i+1)
 	return true
 }

@@ -27,6 +27,7 @@ type pool struct {
 	breaker breaker
 	wants   []*want // who has a turn and waits for a connection, oldest first
 	opening int
+	leaving int     // connections that say goodbye: the upstream counts them still
 	careful bool    // an attempt failed, and there were not enough connections since: one attempt at a time
 	unused  []*link // taken from its end
 	inUse   map[*link]struct{}
@@ -35,9 +36,8 @@ type pool struct {
 	closed  bool
 }
 
-// want is someone who waits for a connection. Fresh: for a new one, since the one it had turned out to be dead.
+// want is someone who waits for a connection.
 type want struct {
-	fresh bool
 	ready chan given // buffered
 }
 
@@ -100,7 +100,8 @@ func (p *pool) refusal() error {
 	return nil
 }
 
-// take is a connection for whoever has a turn: the unused one that was used last, else the first that is ready.
+// take is a connection for whoever has a turn: the unused one that was used last, else the first that is ready. Fresh:
+// none of those that are unused.
 func (p *pool) take(ctx context.Context, fresh bool) (*link, error) {
 	p.mu.Lock()
 	if fresh {
@@ -114,7 +115,7 @@ func (p *pool) take(ctx context.Context, fresh bool) (*link, error) {
 		p.mu.Unlock()
 		return nil, err
 	}
-	c := &want{fresh, make(chan given, 1)}
+	c := &want{make(chan given, 1)}
 	p.wants = append(p.wants, c)
 	p.open()
 	p.ahead()
@@ -167,11 +168,12 @@ func (p *pool) open() {
 			return
 		case p.careful && p.opening > 0:
 			return
-		case p.size() >= p.limit && len(p.unused) == 0:
+		case p.size() >= p.limit && (len(p.unused) == 0 || p.leaving >= len(p.wants)-p.opening):
 			return
 		case p.size() >= p.limit:
-			go p.unused[0].quit()
+			p.quit(p.unused[0])
 			p.unused = p.unused[1:]
+			return
 		}
 		p.start()
 	}
@@ -192,7 +194,20 @@ func (p *pool) ahead() {
 	}
 }
 
-func (p *pool) size() int { return len(p.unused) + len(p.inUse) + p.opening }
+func (p *pool) size() int { return len(p.unused) + len(p.inUse) + p.opening + p.leaving }
+
+// quit ends a connection, whose place is taken when it has gone.
+func (p *pool) quit(l *link) {
+	p.leaving++
+	go func() {
+		l.quit()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.leaving--
+		p.open()
+		p.ahead()
+	}()
+}
 
 func (p *pool) start() {
 	p.opening++
@@ -209,7 +224,7 @@ func (p *pool) start() {
 		case err != nil:
 			p.failed(started, err)
 		default:
-			p.breaker.worked()
+			p.breaker.connected(p.now())
 			l.used = p.now()
 			p.offer(l)
 			p.careful = p.careful && len(p.wants) > 0
@@ -225,7 +240,10 @@ func (p *pool) failed(started time.Time, err error) {
 	var away TurnedAwayError
 	limited, working := errors.As(err, &away), len(p.inUse) > 0
 	p.careful = true
-	if started.After(p.breaker.last) || !limited && !working {
+	switch {
+	case limited && working: // it takes so many and no more: the next attempt may wait
+		p.breaker.rest(p.now(), err)
+	case started.After(p.breaker.last) || !limited && !working:
 		p.breaker.failed(p.now(), err)
 	}
 	switch {
@@ -238,6 +256,16 @@ func (p *pool) failed(started time.Time, err error) {
 		p.wants = p.wants[1:]
 	}
 	p.open()
+}
+
+// silent: a new connection was used, and nothing was answered over it.
+func (p *pool) silent(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.breaker.failed(p.now(), err); p.breaker.open() {
+		p.fail(p.breaker.error())
+		p.dismiss()
+	}
 }
 
 // fail answers all who wait for a connection or for a turn.
@@ -257,12 +285,13 @@ func (p *pool) offer(l *link) {
 		l.cut()
 		return
 	}
-	if i := slices.IndexFunc(p.wants, func(c *want) bool { return !c.fresh || !l.reused }); i >= 0 {
+	if len(p.wants) > 0 { // also for who needs a fresh one: it was used just now, or is new
 		p.inUse[l] = struct{}{}
-		p.wants[i].ready <- given{link: l}
-		p.wants = slices.Delete(p.wants, i, i+1)
+		p.wants[0].ready <- given{link: l}
+		p.wants = p.wants[1:]
 		return
 	}
+	l.rested = true
 	if l.reused {
 		p.unused = append(p.unused, l)
 	} else {
@@ -288,9 +317,22 @@ func (p *pool) back(l *link, worked bool) {
 		l.cut()
 	case p.perConnection > 0 && l.carried >= p.perConnection:
 		delete(p.inUse, l)
-		go l.quit()
+		p.quit(l)
 		p.ahead()
 	default:
+		p.offer(l)
+	}
+	p.open()
+}
+
+// unspent takes back a connection that was not used in the end: nothing is known of it that was not known before.
+func (p *pool) unspent(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.broken || p.closed {
+		delete(p.inUse, l)
+		l.cut()
+	} else {
 		p.offer(l)
 	}
 	p.open()
@@ -305,7 +347,7 @@ func (p *pool) reap() {
 	p.unused = slices.DeleteFunc(p.unused, func(l *link) bool {
 		left := p.idle - now.Sub(l.used)
 		if left <= 0 {
-			go l.quit()
+			p.quit(l)
 			return true
 		}
 		if next == 0 || left < next {
@@ -321,7 +363,7 @@ func (p *pool) reap() {
 // dismiss closes all unused connections.
 func (p *pool) dismiss() {
 	for _, l := range p.unused {
-		go l.quit()
+		p.quit(l)
 	}
 	p.unused = nil
 }

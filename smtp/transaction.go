@@ -23,11 +23,17 @@ var errHeard = errors.New("answered before its end")
 type transaction struct {
 	link   *link
 	m      Message
-	stale  bool        // the kept connection died, or was being closed, before MAIL was answered
+	kept   bool        // the connection was not made for it: it may have died since
+	stale  bool        // such a connection had died, or was being closed, before MAIL was answered
+	parted bool        // it was being closed: the server said so
+	begun  bool        // something was written
+	spoken bool        // something was answered
+	ended  func() bool // the attempt was ended from outside; nil: it cannot be
 	beyond atomic.Bool // the final dot is being written: the message may arrive
 	heard  atomic.Bool // the answer came: nothing more is to be written
 
 	refused   string // the command that was
+	unreset   bool   // RSET was refused
 	optional  bool   // refused were, perhaps, parameters that can be left out
 	unchunked bool   // BDAT was refused: nothing was taken, and the message is to go by DATA
 }
@@ -41,25 +47,39 @@ type step struct {
 // run returns the upstream's answer, or ours where its extensions do not allow the message. Where the server refuses
 // parameters that it offers, the message goes without those that can be left out.
 func (t *transaction) run() (Reply, error) {
-	reply, err := t.attempt()
-	if t.refused == "MAIL" && aboutLogin(reply) {
-		return Reply{}, UnservedError{"MAIL", reply}
-	}
+	refusal, err := t.attempt()
 	if !t.optional || t.link.broken {
-		return reply, err
+		return refusal, err
+	}
+	if t.ended != nil && t.ended() { // as long as it was beyond, its end did not cut the connection
+		return Reply{}, ErrWithdrawn
 	}
 	t.link.bare = true
-	reply, err = t.attempt()
-	t.link.bare = !t.optional // they were not what was refused: the address is
+	reply, err := t.attempt()
+	t.link.bare = err == nil && reply.Positive() // else they were not what was refused: the address is
+	if t.unreset && !t.stale {
+		return refusal, nil
+	}
 	return reply, err
 }
 
 func (t *transaction) attempt() (Reply, error) {
-	t.optional = false
+	t.beyond.Store(false)
+	t.heard.Store(false)
+	t.refused, t.optional = "", false
+	reply, err := t.once()
+	if t.refused == "MAIL" && aboutLogin(reply) {
+		return Reply{}, UnservedError{"MAIL", reply}
+	}
+	return reply, err
+}
+
+func (t *transaction) once() (Reply, error) {
 	params, refusal, ok := t.link.parameters(t.m)
 	if !ok {
 		return refusal, nil
 	}
+	t.begun = true
 	if t.inOne() {
 		return t.chunk(params)
 	}
@@ -76,7 +96,7 @@ func (t *transaction) envelope(p parameters) (Reply, error) {
 			t.link.out = append(append(t.link.out, s.line...), "\r\n"...)
 		}
 		if err := t.link.flush(); err != nil {
-			t.stale = t.link.reused && (group[0].name == "RSET" || group[0].name == "MAIL")
+			t.stale = t.kept && (group[0].name == "RSET" || group[0].name == "MAIL")
 			return Reply{}, fmt.Errorf("%s: %w", group[0].name, err)
 		}
 		if refusal, err := t.answers(group); err != nil || refusal.Code != 0 {
@@ -135,9 +155,11 @@ func (t *transaction) answers(group []step) (refusal Reply, err error) {
 			// QUIRK: it may throw away what came behind a command. Command by command it will take the next message.
 			t.link.up.lockStep.found(t.link.up.pool.now())
 		}
+		t.spoken = t.spoken || err == nil
 		if err != nil || reply.Code == 421 {
 			t.link.broken = true
-			t.stale = first && t.link.reused
+			t.stale = first && t.kept
+			t.parted = err == nil
 			if refusal.Code != 0 || err != nil {
 				return refusal, unlessAnswered(refusal, err)
 			}
@@ -145,7 +167,7 @@ func (t *transaction) answers(group []step) (refusal Reply, err error) {
 		}
 		switch {
 		case s.name == "RSET" && !reply.Positive():
-			t.link.broken, t.stale = true, true
+			t.link.broken, t.stale, t.unreset = true, t.kept, true
 			return Reply{}, fmt.Errorf("RSET was answered %d", reply.Code)
 		case s.name == "DATA" && reply.Code/100 == 3:
 			open = true

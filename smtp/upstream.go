@@ -71,6 +71,9 @@ const (
 	answerTimeout = 10 * time.Minute
 	farewell      = 5 * time.Second
 	freshFor      = 2 * time.Second
+	// maxKept is how many kept connections a message tries that its server parts from, before it gets a new one. Where
+	// one is simply gone the others are too.
+	maxKept = 3
 )
 
 // lapse is that the server offers what it does not do. It is held against it for an hour: servers are repaired, and one
@@ -172,17 +175,19 @@ func (u *Upstream) send(ctx context.Context, m Message) (Reply, error) {
 	if err := u.rate.wait(waiting); err != nil {
 		return Reply{}, fmt.Errorf("waiting for the rate limit: %w", busy(err))
 	}
-	for fresh := false; ; fresh = true {
+	fresh := false
+	for tries := 1; ; tries++ {
 		l, err := u.pool.take(waiting, fresh)
 		if err != nil {
 			return Reply{}, err
 		}
-		t := transaction{link: l, m: m}
+		t := transaction{link: l, m: m, kept: l.reused || l.rested, ended: func() bool { return ctx.Err() != nil }}
 		reply, err := u.run(ctx, &t)
-		// Once each at most: only a used connection can be stale, and BDAT is not tried again.
+		// BDAT is not tried again, and a connection made for this message is not stale.
 		if !t.stale && !t.unchunked || ctx.Err() != nil {
 			return reply, err
 		}
+		fresh = fresh || t.stale && !t.parted || tries == maxKept
 	}
 }
 
@@ -193,6 +198,9 @@ func (m Message) waiting(ctx context.Context) (context.Context, context.CancelFu
 	}
 	return context.WithDeadline(ctx, m.StartBy)
 }
+
+// Late tells that StartBy has passed.
+func (m Message) Late() bool { return !m.StartBy.IsZero() && !time.Now().Before(m.StartBy) }
 
 // busy makes ErrBusy of a deadline.
 func busy(err error) error {
@@ -212,6 +220,13 @@ func (u *Upstream) run(ctx context.Context, t *transaction) (Reply, error) {
 	reply, err := t.run()
 	if !stop() || err != nil {
 		t.link.broken = true
+	}
+	switch {
+	case !t.begun:
+		u.pool.unspent(t.link)
+		return reply, err
+	case err != nil && !t.spoken && !t.stale && ctx.Err() == nil:
+		u.pool.silent(err)
 	}
 	u.pool.back(t.link, err == nil)
 	return reply, err
