@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"heed/smtp/smtptest"
 )
@@ -137,6 +138,21 @@ func timesAt(up *smtptest.Upstream) func() map[string]int {
 	}
 }
 
+// drains waits until nothing waits.
+func (g *gateway) drains(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * wirePatience); ; time.Sleep(100 * time.Millisecond) {
+		g.waitsNoMore(t) // what is in doubt waits for minutes
+		left := g.spooled(t)
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d wait still, the first: %+v", len(left), left[0])
+		}
+	}
+}
+
 // rounds is how many times something dies in a test: few, unless HEED_ROUNDS asks for more (make soak).
 func rounds(t *testing.T) int {
 	n, err := strconv.Atoi(cmp.Or(os.Getenv("HEED_ROUNDS"), "5"))
@@ -217,10 +233,7 @@ func TestKills(t *testing.T) {
 			}
 			l.some()
 			l.end()
-			eventually(t, "everything to be delivered", func() bool {
-				g.waitsNoMore(t) // what is in doubt waits for minutes
-				return len(g.spooled(t)) == 0
-			})
+			g.drains(t)
 			l.arrived(tt.victim == "gateway")
 		})
 	}

@@ -142,20 +142,19 @@ func (s *Spool) paid(id string) {
 	delete(s.owed, id)
 }
 
-// pay carries out what is owed of a copy that holder has.
-func (s *Spool) pay(ctx context.Context, id, holder string) bool {
+// pay carries out what is owed of a copy that holder has, if the store takes it now.
+func (s *Spool) pay(ctx context.Context, id, holder string) {
 	s.mu.Lock()
 	v, owed := s.owed[id]
 	s.mu.Unlock()
 	if !owed {
-		return true
+		return
 	}
 	if err := s.carryOut(ctx, holder, v); err != nil {
 		s.log().Warn("an outcome could not be stored yet", "copy", id, "error", err)
-		return false
+		return
 	}
 	s.paid(id)
-	return true
 }
 
 // payAll carries out what is owed, as far as the store answers.
@@ -166,8 +165,6 @@ func (s *Spool) payAll(ctx context.Context) {
 	ids := slices.Collect(maps.Keys(s.owed))
 	s.mu.Unlock()
 	for _, id := range ids {
-		if !s.pay(ctx, id, s.holderOf(id, s.Node)) {
-			return // later, when the store is back
-		}
+		s.pay(ctx, id, s.holderOf(id, s.Node))
 	}
 }
