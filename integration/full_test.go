@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"heed/smtp/smtptest"
+	"heed/store/storetest"
 )
 
 // TestSpoolFull: what there is no room for stays with its client, for one recipient and for several, and nothing of it
@@ -100,22 +101,22 @@ func TestRedisRefusesWrites(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := startRedis(t)
+			r := storetest.StartRedis(t)
 			port := freePort(t)
 			up := smtptest.New(t, smtptest.Script{Address: port})
-			g := newGateway(t, setting{"UPSTREAM", port}, setting{"STATE", r.url()}).start()
+			g := newGateway(t, setting{"UPSTREAM", port}, setting{"STATE", r.URL()}).start()
 			g.consented("k@spedition.de")
 			link := g.link(t, up, "k@spedition.de")
 			up.Close()
 			g.mustSubmit(t, "250 2.0.0 queued as ", "shop", us, []string{"k@spedition.de"}, letter("kept@acme.example", "k@spedition.de", ""))
-			r.command(c.refuse)
+			redisCommand(t, r.Addr, c.refuse)
 			for _, to := range [][]string{{"k@spedition.de"}, {"k@spedition.de", "l@spedition.de"}} {
 				g.mustSubmit(t, "451 4.3.0 ", "shop", us, to, letter("refused@acme.example", "k@spedition.de", ""))
 			}
 			if got := oneClick(link); got != http.StatusServiceUnavailable {
 				t.Errorf("one-click is answered %d", got)
 			}
-			r.command(c.allow)
+			redisCommand(t, r.Addr, c.allow)
 			up = smtptest.New(t, smtptest.Script{Address: port})
 			g.spoolEmpty(t)
 			eventually(t, "mail to be taken again", func() bool {
