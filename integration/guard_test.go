@@ -51,7 +51,7 @@ func TestLostReply(t *testing.T) {
 		g.consented("k@spedition.de")
 		to, message := []string{"k@spedition.de"}, letter("lost@acme.example", "k@spedition.de", "")
 		g.hangUp(t, "crm", to, message)
-		up.AwaitCommand(t, "DATA")
+		up.AwaitCommands(t, "DATA", 1)
 		g.mustSubmit(t, "451 4.3.0 this message is on its way", "crm", us, to, message)
 		dot.open()
 		eventually(t, "the first answer", func() bool {
@@ -87,7 +87,7 @@ func TestLostReplyOnAnotherNode(t *testing.T) {
 	one.consented("k@spedition.de")
 	to, message := []string{"k@spedition.de"}, letter("nodes@acme.example", "k@spedition.de", "")
 	one.hangUp(t, "crm", to, message)
-	up.AwaitCommand(t, "DATA")
+	up.AwaitCommands(t, "DATA", 1)
 	two.mustSubmit(t, "451 4.3.0", "crm", us, to, message)
 	dot.open()
 	eventually(t, "the first answer on the other node", func() bool {
@@ -111,7 +111,7 @@ func TestRetryAfterCrash(t *testing.T) {
 	g.consented("k@spedition.de")
 	to, message := []string{"k@spedition.de"}, letter("crash@acme.example", "k@spedition.de", "")
 	g.hangUp(t, "crm", to, message)
-	up.AwaitCommand(t, "DATA")
+	up.AwaitCommands(t, "DATA", 1)
 	g.stop(syscall.SIGKILL)
 	g.start()
 	g.mustSubmit(t, "451 4.3.0 this message is on its way", "crm", us, to, message)

@@ -36,7 +36,7 @@ func step(name string, answers ...string) smtptest.Script {
 
 // chunking is step at a server that takes BDAT.
 func chunking(name string, answers ...string) smtptest.Script {
-	return offering(step(name, answers...), smtptest.Chunking...)
+	return offering(step(name, answers...), smtptest.Chunking()...)
 }
 
 // secured is step at a server that offers TLS, with a certificate that the gateway has no reason to trust.
@@ -100,10 +100,10 @@ var misbehaviours = []misbehaviour{
 	{"BDAT 421", chunking("BDAT", "421 4.3.2 closing"), queued, "421 4.3.2 closing)", "deferred", 0, "", false},
 	{"BDAT garbage", chunking("BDAT", "thanks"), queued, "may have been delivered)", "in doubt", 0, "", false},
 	{"BDAT refused as a command: DATA", chunking("BDAT", "500 5.5.1 what?"), answered, "", "sent", 1, "", false},
-	{"BDAT offered and not known: DATA", smtptest.Script{Extensions: smtptest.Chunking, Chunks: smtptest.Unknown}, answered, "", "sent", 1, "", false},
-	{"the chunk of a refused BDAT is read as commands: DATA", smtptest.Script{Extensions: smtptest.Chunking, Chunks: smtptest.Unread}, answered, "", "sent", 1, "", false},
+	{"BDAT offered and not known: DATA", smtptest.Script{Extensions: smtptest.Chunking(), Chunks: smtptest.Unknown}, answered, "", "sent", 1, "", false},
+	{"the chunk of a refused BDAT is read as commands: DATA", smtptest.Script{Extensions: smtptest.Chunking(), Chunks: smtptest.Unread}, answered, "", "sent", 1, "", false},
 	{"in one burst: MAIL 550", chunking("MAIL", "550 5.7.1 not you"), "550 5.7.1 not you", "", "failed", 0, "", false},
-	{"in one burst: MAIL 530", offering(smtptest.Script{Login: "ann:s3cret"}, smtptest.Chunking...), queued, unserved + "MAIL was answered 530 5.7.0 authentication required)", "deferred", 0, "", false},
+	{"in one burst: MAIL 530", offering(smtptest.Script{Login: "ann:s3cret"}, smtptest.Chunking()...), queued, unserved + "MAIL was answered 530 5.7.0 authentication required)", "deferred", 0, "", false},
 	{"in one burst: MAIL closed", chunking("MAIL", smtptest.Close), queued, "may have been delivered)", "in doubt", 0, "", false},
 	{"in one burst: RCPT 550", chunking("RCPT", "550 5.1.1 no such user"), "550 5.1.1 no such user", "", "failed", 0, "", false},
 	{"in one burst: RCPT 450", chunking("RCPT", "450 4.2.1 greylisted"), queued, "450 4.2.1 greylisted)", "deferred", 0, "", false},

@@ -34,7 +34,7 @@ const mtaName = "mta.test"
 
 // newSink is the next hop. It offers no CHUNKING: how mail leaves the server is not what is tested.
 func newSink(t *testing.T) *smtptest.Upstream {
-	return smtptest.New(t, smtptest.Script{Extensions: []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "DSN", "ENHANCEDSTATUSCODES"}})
+	return smtptest.New(t, smtptest.Script{Extensions: smtptest.DefaultExtensions()})
 }
 
 // asRoot skips a test of a server that needs root to become a user of its own; it returns that user.
