@@ -3,6 +3,7 @@ package integration
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"heed/smtp/smtptest"
@@ -57,6 +58,7 @@ func TestSpoolFull(t *testing.T) {
 func TestSpoolFullAndOnItsWay(t *testing.T) {
 	t.Parallel()
 	dot, answer := make(chan struct{}, 9), make(chan struct{})
+	let := sync.OnceFunc(func() { close(answer) })
 	up := smtptest.New(t, smtptest.Script{Before: func(step string) {
 		if step == "." {
 			dot <- struct{}{}
@@ -66,7 +68,8 @@ func TestSpoolFullAndOnItsWay(t *testing.T) {
 	g := newGateway(t, setting{"UPSTREAM", up.Addr()}, setting{"BUDGET", "1s"})
 	g.edit("spool: {", "spool: {max: 1KiB, ")
 	g.start()
-	reply := make(chan string)
+	t.Cleanup(let)
+	reply := make(chan string, 1)
 	go func() {
 		r, err := submit(g.smtp, "shop", us, []string{"k@spedition.de"}, letter("way@acme.example", "k@spedition.de", "X-Long: "+strings.Repeat("x", 900)+"\r\n"+"X-Long: "+strings.Repeat("x", 900)+"\r\n"))
 		if err != nil {
@@ -82,7 +85,7 @@ func TestSpoolFullAndOnItsWay(t *testing.T) {
 		t.Fatalf("answered %q before the upstream did", r)
 	default:
 	}
-	close(answer)
+	let()
 	if r := <-reply; !strings.HasPrefix(r, "250 2.0.0 ok: queued as ") {
 		t.Errorf("answered %q", r)
 	}
