@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"heed/smtp/smtptest"
+	"heed/store/storetest"
 )
 
 // load is some clients that submit without end, each message until it is answered 2xx.
@@ -208,10 +209,10 @@ func TestKills(t *testing.T) {
 			t.Parallel()
 			up := startSinkProcess(t)
 			settings := []setting{{"UPSTREAM", up.addr}}
-			var r *redisServer
+			var r *storetest.Redis
 			if tt.redis {
-				r = startRedis(t)
-				settings = append(settings, setting{"STATE", r.url()})
+				r = storetest.StartRedis(t)
+				settings = append(settings, setting{"STATE", r.URL()})
 			}
 			g := newGateway(t, settings...).start()
 			g.consented("k@spedition.de", "l@spedition.de")
@@ -227,8 +228,8 @@ func TestKills(t *testing.T) {
 					up.kill()
 					up.start()
 				case "redis":
-					r.kill()
-					r.start()
+					r.Kill()
+					r.Start()
 				}
 			}
 			l.some()
@@ -243,9 +244,9 @@ func TestKills(t *testing.T) {
 // answered 200 is there.
 func TestRedisCrashesUnderLoad(t *testing.T) {
 	t.Parallel()
-	r := startRedis(t)
+	r := storetest.StartRedis(t)
 	up := smtptest.New(t, smtptest.Script{})
-	g := newGateway(t, setting{"UPSTREAM", up.Addr()}, setting{"STATE", r.url()}).start()
+	g := newGateway(t, setting{"UPSTREAM", up.Addr()}, setting{"STATE", r.URL()}).start()
 	g.consented("k@spedition.de", "l@spedition.de")
 	var people []string
 	for i := range 60 {
@@ -266,8 +267,8 @@ func TestRedisCrashesUnderLoad(t *testing.T) {
 	})
 	for range 3 {
 		l.some()
-		r.kill()
-		r.start()
+		r.Kill()
+		r.Start()
 	}
 	l.some()
 	l.end()

@@ -134,6 +134,28 @@ func freePort(t *testing.T) string {
 	}
 }
 
+// awaitListener waits until an SMTP server greets.
+func awaitListener(t *testing.T, address, what string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !greets(address); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not greet on %s", what, address)
+		}
+	}
+}
+
+func greets(address string) bool {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	b := make([]byte, 3)
+	n, _ := c.Read(b)
+	return string(b[:n]) == "220"
+}
+
 // start runs serve and waits until it is ready; the test's end drains it.
 func (g *gateway) start() *gateway {
 	g.t.Helper()

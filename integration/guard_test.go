@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"heed/smtp/smtptest"
+	"heed/store/storetest"
 )
 
 // hangUp submits a message and leaves right after the final dot, before the answer.
@@ -39,24 +40,18 @@ func (g *gate) before(step string) {
 	}
 }
 
-// states are the gateways of a test that holds for both stores.
-func states(t *testing.T, run func(t *testing.T, state setting)) {
-	t.Run("sqlite", func(t *testing.T) { t.Parallel(); run(t, setting{"MORE", ""}) })
-	t.Run("redis", func(t *testing.T) { t.Parallel(); run(t, setting{"STATE", startRedis(t).url()}) })
-}
-
 // TestLostReply: a client that left before its answer submits the message again and hears it; the upstream has it once.
 func TestLostReply(t *testing.T) {
 	t.Parallel()
-	states(t, func(t *testing.T, state setting) {
+	onBothStores(t, func(t *testing.T, state []setting) {
 		dot := newGate()
 		up := smtptest.New(t, smtptest.Script{Before: dot.before, Answers: map[string][]string{".": {"250 2.6.0 taken as X7\r\n"}}})
 		t.Cleanup(dot.open)
-		g := newGateway(t, setting{"UPSTREAM", up.Addr()}, state).start()
+		g := newGateway(t, append(state, setting{"UPSTREAM", up.Addr()})...).start()
 		g.consented("k@spedition.de")
 		to, message := []string{"k@spedition.de"}, letter("lost@acme.example", "k@spedition.de", "")
 		g.hangUp(t, "crm", to, message)
-		up.AwaitCommand(t, "DATA")
+		up.AwaitCommands(t, "DATA", 1)
 		g.mustSubmit(t, "451 4.3.0 this message is on its way", "crm", us, to, message)
 		dot.open()
 		eventually(t, "the first answer", func() bool {
@@ -83,16 +78,16 @@ func TestLostReply(t *testing.T) {
 // TestLostReplyOnAnotherNode: whichever node the client asks.
 func TestLostReplyOnAnotherNode(t *testing.T) {
 	t.Parallel()
-	r := startRedis(t)
+	r := storetest.StartRedis(t)
 	dot := newGate()
 	up := smtptest.New(t, smtptest.Script{Before: dot.before})
 	t.Cleanup(dot.open)
-	one := newGateway(t, setting{"UPSTREAM", up.Addr()}, setting{"STATE", r.url()}).start()
-	two := newGateway(t, setting{"UPSTREAM", up.Addr()}, setting{"STATE", r.url()}, setting{"KEYS", one.dir + "/keys.json"}).start()
+	one := newGateway(t, setting{"UPSTREAM", up.Addr()}, setting{"STATE", r.URL()}).start()
+	two := newGateway(t, setting{"UPSTREAM", up.Addr()}, setting{"STATE", r.URL()}, setting{"KEYS", one.dir + "/keys.json"}).start()
 	one.consented("k@spedition.de")
 	to, message := []string{"k@spedition.de"}, letter("nodes@acme.example", "k@spedition.de", "")
 	one.hangUp(t, "crm", to, message)
-	up.AwaitCommand(t, "DATA")
+	up.AwaitCommands(t, "DATA", 1)
 	two.mustSubmit(t, "451 4.3.0", "crm", us, to, message)
 	dot.open()
 	eventually(t, "the first answer on the other node", func() bool {
@@ -116,7 +111,7 @@ func TestRetryAfterCrash(t *testing.T) {
 	g.consented("k@spedition.de")
 	to, message := []string{"k@spedition.de"}, letter("crash@acme.example", "k@spedition.de", "")
 	g.hangUp(t, "crm", to, message)
-	up.AwaitCommand(t, "DATA")
+	up.AwaitCommands(t, "DATA", 1)
 	g.stop(syscall.SIGKILL)
 	g.start()
 	g.mustSubmit(t, "451 4.3.0 this message is on its way", "crm", us, to, message)
@@ -128,9 +123,9 @@ func TestRetryAfterCrash(t *testing.T) {
 // TestRetryAfterRefusal: what the client was refused is tried again; what was queued is not.
 func TestRetryAfterRefusal(t *testing.T) {
 	t.Parallel()
-	states(t, func(t *testing.T, state setting) {
+	onBothStores(t, func(t *testing.T, state []setting) {
 		up := smtptest.New(t, smtptest.Script{Answers: map[string][]string{".": {"554 5.7.1 no", "451 4.3.0 later", "250 2.0.0 ok\r\n"}}})
-		g := newGateway(t, setting{"UPSTREAM", up.Addr()}, setting{"GIVEUP", "1h"}, state).start()
+		g := newGateway(t, append(state, setting{"UPSTREAM", up.Addr()}, setting{"GIVEUP", "1h"})...).start()
 		g.consented("k@spedition.de")
 		to, message := []string{"k@spedition.de"}, letter("refused@acme.example", "k@spedition.de", "")
 		g.mustSubmit(t, "554 5.7.1 no", "crm", us, to, message)

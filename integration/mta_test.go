@@ -34,7 +34,7 @@ const mtaName = "mta.test"
 
 // newSink is the next hop. It offers no CHUNKING: how mail leaves the server is not what is tested.
 func newSink(t *testing.T) *smtptest.Upstream {
-	return smtptest.New(t, smtptest.Script{Extensions: []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "DSN", "ENHANCEDSTATUSCODES"}})
+	return smtptest.New(t, smtptest.Script{Extensions: smtptest.DefaultExtensions()})
 }
 
 // asRoot skips a test of a server that needs root to become a user of its own; it returns that user.
@@ -65,7 +65,8 @@ func openDir(t *testing.T) string {
 	return dir
 }
 
-// launch starts a server and waits until it greets; the test's end stops it, and shows its log where the test failed.
+// launch starts a server and waits until it greets; the test's end stops it, and shows what it said and its log files,
+// which match logs, where the test failed.
 func launch(t *testing.T, cmd *exec.Cmd, address, logs string, stop func()) {
 	t.Helper()
 	var said lockedBuffer
@@ -87,23 +88,7 @@ func launch(t *testing.T, cmd *exec.Cmd, address, logs string, stop func()) {
 			t.Logf("%s said:\n%s", cmd.Path, said.String())
 		}
 	})
-	for deadline := time.Now().Add(20 * time.Second); !greets(address); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("nothing listens on %s", address)
-		}
-	}
-}
-
-func greets(address string) bool {
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		return false
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
-	b := make([]byte, 3)
-	n, _ := c.Read(b)
-	return string(b[:n]) == "220"
+	awaitListener(t, address, cmd.Path)
 }
 
 // arrival waits for the message of that Message-ID to that recipient at the next hop. What the server put on top is

@@ -14,6 +14,7 @@ import (
 
 	"heed/policy"
 	"heed/smtp/smtptest"
+	"heed/store/storetest"
 )
 
 // link is the opt-out link of a received mail.
@@ -94,7 +95,7 @@ func onBothStores(t *testing.T, test func(t *testing.T, state []setting)) {
 	t.Run("sqlite", func(t *testing.T) { t.Parallel(); test(t, nil) })
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
-		test(t, []setting{{"STATE", startRedis(t).url()}})
+		test(t, []setting{{"STATE", storetest.StartRedis(t).URL()}})
 	})
 }
 
@@ -260,13 +261,13 @@ func optOutCommands(t *testing.T, g *gateway, m *tool, mail, again func(to strin
 // TestOptOutBindsTheOtherNode: two nodes, one Redis, one key file; whatever one is told, the other's next decision knows.
 func TestOptOutBindsTheOtherNode(t *testing.T) {
 	t.Parallel()
-	redis := startRedis(t)
+	redis := storetest.StartRedis(t)
 	up := smtptest.New(t, smtptest.Script{})
 	keys := t.TempDir() + "/keys.json"
 	var nodes [2]*gateway
 	var tools [2]*tool
 	for i := range nodes {
-		nodes[i] = newGateway(t, setting{"STATE", redis.url()}, setting{"KEYS", keys}, setting{"UPSTREAM", up.Addr()}).start()
+		nodes[i] = newGateway(t, setting{"STATE", redis.URL()}, setting{"KEYS", keys}, setting{"UPSTREAM", up.Addr()}).start()
 		tools[i] = nodes[i].tool(t, "crm")
 	}
 	const rounds = 100
@@ -297,11 +298,11 @@ func TestOptOutBindsTheOtherNode(t *testing.T) {
 // TestForeignKeyFile: a node with another key file would miss every opt-out, so it does not start.
 func TestForeignKeyFile(t *testing.T) {
 	t.Parallel()
-	redis := startRedis(t)
-	first := newGateway(t, setting{"STATE", redis.url()}).start()
+	redis := storetest.StartRedis(t)
+	first := newGateway(t, setting{"STATE", redis.URL()}).start()
 	elsewhere := newGateway(t)
 	elsewhere.must("optouts", "list") // makes its own key file
-	other := newGateway(t, setting{"STATE", redis.url()}, setting{"KEYS", elsewhere.dir + "/keys.json"})
+	other := newGateway(t, setting{"STATE", redis.URL()}, setting{"KEYS", elsewhere.dir + "/keys.json"})
 	for _, args := range [][]string{{"serve"}, {"optouts", "list"}, {"check", "--account", "crm", "--to", "a@b.de"}} {
 		if out, code := other.run(args...); code != 2 || !strings.Contains(out, "is not the key file this state was made with") {
 			t.Errorf("%v: exit %d\n%s", args, code, out)

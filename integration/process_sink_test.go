@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"heed/smtp"
 )
@@ -85,15 +84,7 @@ func (s *sinkProcess) start() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", s.addr); err == nil {
-			c.Close()
-			return
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatal("the sink does not answer")
-		}
-	}
+	awaitListener(s.t, s.addr, "the sink")
 }
 
 func (s *sinkProcess) kill() {

@@ -1,10 +1,7 @@
 package integration
 
 import (
-	"bufio"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"syscall"
@@ -12,6 +9,7 @@ import (
 	"time"
 
 	"heed/smtp/smtptest"
+	"heed/store/storetest"
 )
 
 // ready is the status of /readyz; 0 is no answer.
@@ -32,16 +30,16 @@ func TestRedisAway(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name       string
-		away, back func(r *redisServer)
+		away, back func(r *storetest.Redis)
 	}{
-		{"killed", func(r *redisServer) { r.kill() }, func(r *redisServer) { r.start() }},
-		{"hung", func(r *redisServer) { r.cmd.Process.Signal(syscall.SIGSTOP) }, func(r *redisServer) { r.cmd.Process.Signal(syscall.SIGCONT) }},
+		{"killed", (*storetest.Redis).Kill, (*storetest.Redis).Start},
+		{"hung", func(r *storetest.Redis) { r.Process().Signal(syscall.SIGSTOP) }, func(r *storetest.Redis) { r.Process().Signal(syscall.SIGCONT) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := startRedis(t)
+			r := storetest.StartRedis(t)
 			up := smtptest.New(t, smtptest.Script{})
-			g := newGateway(t, setting{"UPSTREAM", up.Addr()}, setting{"STATE", r.url()}).start()
+			g := newGateway(t, setting{"UPSTREAM", up.Addr()}, setting{"STATE", r.URL()}).start()
 			g.consented("out@spedition.de", "k@spedition.de")
 			gone, link := g.link(t, up, "out@spedition.de"), g.link(t, up, "k@spedition.de")
 			if got := oneClick(gone); got != http.StatusOK {
@@ -83,11 +81,11 @@ func TestRedisAway(t *testing.T) {
 // TestDrainWithoutState: a node whose state hangs ends all the same.
 func TestDrainWithoutState(t *testing.T) {
 	t.Parallel()
-	r := startRedis(t)
-	g := newGateway(t, setting{"STATE", r.url()}).start()
+	r := storetest.StartRedis(t)
+	g := newGateway(t, setting{"STATE", r.URL()}).start()
 	w := g.loginWire(t, "shop")
 	w.begin(us, "k@spedition.de")
-	r.cmd.Process.Signal(syscall.SIGSTOP)
+	r.Process().Signal(syscall.SIGSTOP)
 	w.write(letter("hung@acme.example", "k@spedition.de", "") + "\r\n.\r\n")
 	g.stop(syscall.SIGTERM)
 	w.expect("451 4.3.0")
@@ -106,29 +104,15 @@ func TestRedisNotDurable(t *testing.T) {
 	} {
 		t.Run(c.set, func(t *testing.T) {
 			t.Parallel()
-			r := startRedis(t)
-			r.command("CONFIG SET " + c.set)
-			g := newGateway(t, setting{"STATE", r.url()})
+			r := storetest.StartRedis(t)
+			redisCommand(t, r.Addr, "CONFIG SET "+c.set)
+			g := newGateway(t, setting{"STATE", r.URL()})
 			out, code := g.refused()
 			if code <= 0 || !strings.Contains(out, c.remedy) {
 				t.Errorf("exit %d, %s", code, out)
 			}
-			g = newGateway(t, setting{"STATE", r.url()}, setting{"DURABILITY", "assumed"})
+			g = newGateway(t, setting{"STATE", r.URL()}, setting{"DURABILITY", "assumed"})
 			g.start()
 		})
-	}
-}
-
-// command sends one inline command, which must be answered +OK.
-func (r *redisServer) command(line string) {
-	r.t.Helper()
-	c, err := net.Dial("tcp", r.addr)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer c.Close()
-	fmt.Fprintf(c, "%s\r\n", line)
-	if answer, err := bufio.NewReader(c).ReadString('\n'); err != nil || answer != "+OK\r\n" {
-		r.t.Fatalf("%s is answered %q, %v", line, answer, err)
 	}
 }

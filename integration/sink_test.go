@@ -2,13 +2,11 @@ package integration
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"heed/smtp/smtptest"
 )
@@ -23,32 +21,18 @@ func TestPostfixSink(t *testing.T) {
 		args = append([]string{"-u", "root"}, args...) // it wants to be told whom to run as
 	}
 	cmd := exec.Command(path, args...)
-	var log lockedBuffer
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", address); err == nil {
-			c.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("smtp-sink does not listen: %s", log.String())
-		}
-	}
+	launch(t, cmd, address, "", func() { cmd.Process.Kill() })
 	g := newGateway(t, setting{"UPSTREAM", address}).start()
 	g.consented("a@spedition.example", "b@spedition.example", "c@spedition.example")
 	m := g.tool(t, "crm")
 	raw := eightBit("a@spedition.example", "sink")
 	to := []string{"a@spedition.example", "b@spedition.example", "c@spedition.example"}
 	if rcpt, dot := m.send(raw, to...); !strings.HasPrefix(dot, "250 2.0.0 Ok") {
-		t.Fatalf("%q %q\n%s", rcpt, dot, log.String())
+		t.Fatalf("%q %q", rcpt, dot)
 	}
 	dumps, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil || len(dumps) != 3 {
-		t.Fatalf("%d dumps: %v\n%s", len(dumps), err, log.String())
+		t.Fatalf("%d dumps: %v", len(dumps), err)
 	}
 	found := map[string]string{}
 	for _, dump := range dumps {

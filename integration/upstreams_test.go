@@ -11,8 +11,8 @@ import (
 // newGatewayOf is a gateway whose accounts have two upstreams, in this order.
 func newGatewayOf(t *testing.T, first, second string, settings ...setting) *gateway {
 	t.Helper()
-	two := first + `", timeout: 30s}` + "\n" + `  - {name: two, url: "smtp://` + second
-	g := newGateway(t, append(settings, setting{"UPSTREAM", two})...)
+	g := newGateway(t, append(settings, setting{"UPSTREAM", first})...)
+	g.edit("timeout: 10s}", "timeout: 30s}\n"+`  - {name: two, url: "smtp://`+second+`", timeout: 10s}`)
 	g.edit("password: secret", "password: secret, upstream: [esp, two]")
 	return g
 }

@@ -100,7 +100,7 @@ func TestChunkMisbehaviour(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			if tt.script.Extensions == nil {
-				tt.script.Extensions = smtptest.Chunking
+				tt.script.Extensions = smtptest.Chunking()
 			}
 			m := tt.m
 			if m.To == nil {
@@ -233,7 +233,7 @@ func TestChunksAfterMessages(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking, Answers: tt.answers})
+			peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking(), Answers: tt.answers})
 			u := upstreamTo(t, peer, nil)
 			u.fresh = time.Hour
 			if _, err := u.Send(t.Context(), letter("b@x.test")); err != nil {
@@ -257,7 +257,7 @@ func TestChunksAfterMessages(t *testing.T) {
 
 // The first message of a second connection shows it again: another server may stand behind the same address.
 func TestEveryConnectionIsTried(t *testing.T) {
-	peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking})
+	peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking()})
 	u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.PerConnection = 1 })
 	send(t, u, "b@x.test")
 	send(t, u, "c@x.test")
@@ -274,7 +274,7 @@ func TestEveryConnectionIsTried(t *testing.T) {
 
 func TestChunkSilence(t *testing.T) {
 	for _, step := range []string{"MAIL", "RCPT", "BDAT"} {
-		script := smtptest.Script{Extensions: smtptest.Chunking, Answers: map[string][]string{step: {smtptest.Silence}}}
+		script := smtptest.Script{Extensions: smtptest.Chunking(), Answers: map[string][]string{step: {smtptest.Silence}}}
 		t.Run(step+" times out", func(t *testing.T) {
 			t.Parallel()
 			u := upstreamTo(t, smtptest.New(t, script), nil)
@@ -301,7 +301,7 @@ func TestChunkSilence(t *testing.T) {
 		t.Run(step+" is withdrawn", func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancelCause(t.Context())
-			peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking, Before: func(reached string) {
+			peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking(), Before: func(reached string) {
 				if reached == step {
 					cancel(ErrWithdrawn)
 				}
@@ -322,7 +322,7 @@ func TestChunksOverTLS(t *testing.T) {
 		s    Security
 	}{{"STARTTLS", "starttls", StartTLS}, {"implicit TLS", "tls", Implicit}} {
 		t.Run(tt.name, func(t *testing.T) {
-			peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking, TLS: tt.mode, Login: "u:p"})
+			peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking(), TLS: tt.mode, Login: "u:p"})
 			u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.Security, c.Username, c.Password = tt.s, "u", "p" })
 			u.fresh = time.Hour
 			for range 5 {
@@ -340,7 +340,7 @@ func TestChunksOverTLS(t *testing.T) {
 
 // What a server does not do is tried again after an hour.
 func TestChunksAreTriedAgain(t *testing.T) {
-	peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking, Answers: map[string][]string{"probe": {smtptest.Close, ""}}})
+	peer := smtptest.New(t, smtptest.Script{Extensions: smtptest.Chunking(), Answers: map[string][]string{"probe": {smtptest.Close, ""}}})
 	u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.PerConnection = 1 })
 	c := &clock{}
 	u.pool.now = c.now

@@ -167,7 +167,7 @@ func TestPassedLoginIsTheFirstConnection(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 	c.play("C QUIT\nS 221*\nCLOSED")
-	peer.AwaitCommand(t, "QUIT")
+	peer.AwaitCommands(t, "QUIT", 1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.logins) != 0 {

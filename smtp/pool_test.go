@@ -170,7 +170,7 @@ func TestUnusedConnectionIsClosed(t *testing.T) {
 	peer := smtptest.New(t, smtptest.Script{})
 	u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.Idle = time.Millisecond })
 	send(t, u, "b@x.test")
-	peer.AwaitCommand(t, "QUIT")
+	peer.AwaitCommands(t, "QUIT", 1)
 }
 
 func TestClose(t *testing.T) {
@@ -206,7 +206,7 @@ func TestCloseSaysGoodbye(t *testing.T) {
 	u := upstreamTo(t, peer, nil)
 	send(t, u, "b@x.test")
 	u.Close()
-	peer.AwaitCommand(t, "QUIT")
+	peer.AwaitCommands(t, "QUIT", 1)
 }
 
 func TestRate(t *testing.T) {

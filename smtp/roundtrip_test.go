@@ -111,8 +111,8 @@ var ways = []struct {
 	turns      int
 }{
 	{"neither", []string{"8BITMIME", "SIZE"}, 4},
-	{"PIPELINING", smtptest.DefaultExtensions, 2},
-	{"CHUNKING", smtptest.Chunking, 1},
+	{"PIPELINING", smtptest.DefaultExtensions(), 2},
+	{"CHUNKING", smtptest.Chunking(), 1},
 }
 
 func TestRoundTrips(t *testing.T) {

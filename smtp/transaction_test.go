@@ -99,7 +99,7 @@ func BenchmarkSend(b *testing.B) {
 		for _, way := range []struct {
 			name       string
 			extensions []string
-		}{{"DATA", smtptest.DefaultExtensions}, {"BDAT", smtptest.Chunking}} {
+		}{{"DATA", smtptest.DefaultExtensions()}, {"BDAT", smtptest.Chunking()}} {
 			b.Run(fmt.Sprintf("%dK/%s", size>>10, way.name), func(b *testing.B) {
 				peer := smtptest.New(b, smtptest.Script{Extensions: way.extensions})
 				u, err := NewUpstream(UpstreamConfig{Name: "esp", Address: peer.Addr(), Security: Plain, Hostname: "gw.test"})

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -62,42 +62,141 @@ func spoolText(c smtp.Copy, lease time.Time) string {
 	return fmt.Sprintf("%s %s to <%s> by %s, message=%s, accepted %s, attempts %d, %s: %s", c.ID, what, recipient(c), c.Upstream, c.Message.ID, c.Accepted.UTC().Format(time.RFC3339), c.Attempts, when, c.Last)
 }
 
-// startSpool starts the retry loop. It runs where the spool is off too: what waits from before is still owed.
-func (g *gateway) startSpool() {
-	c := g.config
-	slots := make(map[string]int, len(c.Upstreams))
-	for _, u := range c.Upstreams {
-		slots[u.Name] = u.Connections
-	}
-	s := &spool.Spool{
-		Store: g.state, Attempt: g.relay.Attempt, Report: g.spoolReport, Enabled: c.Spool.Enabled, Max: int64(c.Spool.Max),
-		Node: c.Hostname + "/" + smtp.NewID(), Poll: time.Second, Drain: g.patience / 2, Slots: slots, Retry: c.Spool.Retry, GiveUp: c.Spool.GiveUp, Now: time.Now, Log: g.log,
-		Bouncer: &spool.Bouncer{Upstream: c.Bounces.Upstream, Sender: g.relay.Upstreams[c.Bounces.Upstream], Fallback: c.Bounces.FallbackTo, Hostname: c.Hostname},
-	}
-	if c.Spool.Enabled {
-		g.relay.Spool = s
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	g.onStop("spool", func(ctx context.Context) error {
-		cancel()
-		select {
-		case err := <-done:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	})
+type spoolShow struct {
+	ID      string `arg:"" help:"ID of the copy, as 'spool list' and 'queued as' say it."`
+	Message bool   `help:"Print the message as it was given, and nothing else."`
 }
 
-// spoolReport journals what no attempt of the relay's journals: a copy given up, and the fate of bounces.
-func (g *gateway) spoolReport(ctx context.Context, c smtp.Copy, o smtp.Outcome, event string) {
-	bounce := spool.IsBounce(c)
-	if !bounce && event != spool.GaveUp {
-		return
+func (c *spoolShow) Run(a *app) error {
+	if c.Message && a.json {
+		return usagef("--message prints the message as it is: leave --json out")
 	}
-	if err := g.state.Record(ctx, []policy.Entry{g.relay.Ended(c, o, event, bounce)}); err != nil {
-		g.log.Error("outcome not journaled", "copy", c.ID, "event", event, "error", err)
+	p, err := a.open(a.quiet())
+	if err != nil {
+		return err
 	}
+	defer p.close()
+	kept, lease, err := p.waiting().Find(a.ctx, c.ID)
+	if err != nil {
+		return spoolError(c.ID, err)
+	}
+	header, _, _ := bytes.Cut(kept.Message.Data, []byte("\r\n\r\n"))
+	switch {
+	case c.Message:
+		_, err = a.out.Write(kept.Message.Data)
+		return err
+	case a.json:
+		row := spoolRow(kept, lease)
+		row["bytes"], row["header"] = len(kept.Message.Data), string(header)
+		if lease.After(time.Now()) {
+			row["lease"] = lease
+		}
+		return a.printJSON(row)
+	}
+	for _, line := range spoolLines(kept, lease) {
+		if _, err := fmt.Fprintf(a.out, "%-12s %s\n", line[0], line[1]); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(a.out, "\n%s\n", bytes.ReplaceAll(header, []byte("\r\n"), []byte("\n")))
+	return err
+}
+
+func spoolLines(c smtp.Copy, lease time.Time) [][2]string {
+	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+	kind := "message"
+	if spool.IsBounce(c) {
+		kind = "bounce"
+	}
+	lines := [][2]string{
+		{"id", c.ID},
+		{"kind", kind},
+		{"account", c.Message.Account},
+		{"message", c.Message.ID},
+		{"from", "<" + c.Message.From + ">"},
+		{"to", "<" + recipient(c) + ">"},
+		{"upstream", c.Upstream},
+		{"bytes", fmt.Sprint(len(c.Message.Data))},
+		{"accepted", at(c.Accepted)},
+		{"attempts", fmt.Sprint(c.Attempts)},
+		{"last answer", c.Last},
+	}
+	if lease.After(time.Now()) {
+		return append(lines, [2]string{"now", "being attempted; another node takes over at " + at(lease) + " unless it goes on"})
+	}
+	if c.Doubt {
+		lines = append(lines, [2]string{"in doubt", "the upstream may have it already: another attempt may deliver it twice"})
+	}
+	return append(lines, [2]string{"next attempt", at(c.Due)})
+}
+
+type spoolRetry struct {
+	ID string `arg:"" optional:"" help:"ID of the copy, as 'spool list' and 'queued as' say it; left out: everything that waits."`
+}
+
+func (c *spoolRetry) Run(a *app) error {
+	p, err := a.open(a.quiet())
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	var r spool.Retried
+	if c.ID == "" {
+		r, err = p.waiting().RetryAll(a.ctx)
+	} else {
+		r, err = p.waiting().RetryOne(a.ctx, c.ID)
+	}
+	if err != nil {
+		return spoolError(c.ID, err)
+	}
+	if a.json {
+		return a.printJSON(map[string]any{"due": r.Due, "in_doubt": r.Doubt, "in_progress": r.InProgress})
+	}
+	_, err = fmt.Fprintf(a.out, "%d due now; a running gateway attempts them within seconds, as many at once as the upstream has connections\n", r.Due)
+	if r.Doubt > 0 && err == nil {
+		_, err = fmt.Fprintf(a.out, "%d of them in doubt: the upstream may have them already, and they may arrive twice\n", r.Doubt)
+	}
+	if r.InProgress > 0 && err == nil {
+		_, err = fmt.Fprintf(a.out, "%d left alone: they are being attempted\n", r.InProgress)
+	}
+	return err
+}
+
+type spoolDrop struct {
+	ID     string `arg:"" help:"ID of the copy, as 'spool list' and 'queued as' say it."`
+	Bounce bool   `help:"Report it to the envelope sender."`
+}
+
+func (c *spoolDrop) Run(a *app) error {
+	p, err := a.open(a.quiet())
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	kept, err := p.waiting().Drop(a.ctx, c.ID, c.Bounce, func(kept smtp.Copy, o smtp.Outcome) error {
+		return p.state.Record(a.ctx, []policy.Entry{p.relay.Ended(kept, o, spool.Dropped, spool.IsBounce(kept))})
+	})
+	if err != nil {
+		return spoolError(c.ID, err)
+	}
+	if a.json {
+		return a.printJSON(map[string]any{"dropped": spoolRow(kept, time.Time{})})
+	}
+	_, err = fmt.Fprintf(a.out, "dropped %s to <%s>, last: %s\n", kept.ID, recipient(kept), kept.Last)
+	return err
+}
+
+// waiting is the spool for a command beside running gateways: it keeps and attempts nothing of its own.
+func (p *parts) waiting() *spool.Spool {
+	return &spool.Spool{
+		Store: p.state, Node: p.config.Hostname + "/" + smtp.NewID(), Log: p.log,
+		Bouncer: &spool.Bouncer{Upstream: p.config.Bounces.Upstream, Hostname: p.config.Hostname},
+	}
+}
+
+func spoolError(id string, err error) error {
+	if errors.Is(err, spool.ErrGone) || errors.Is(err, spool.ErrInProgress) {
+		return fmt.Errorf("%s: %w", id, err)
+	}
+	return err
 }

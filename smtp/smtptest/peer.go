@@ -262,7 +262,7 @@ func (p *peer) data() bool {
 	return p.finish(m, answer)
 }
 
-func (p *peer) queued() string { return fmt.Sprintf("250 2.0.0 ok: queued as %d", p.up.reachedDot()+1) }
+func (p *peer) queued() string { return fmt.Sprintf("250 2.0.0 ok: queued as %d", p.up.ended()+1) }
 
 // finish keeps a message before it is answered: whoever got the answer finds it.
 func (p *peer) finish(m *Message, answer string) bool {

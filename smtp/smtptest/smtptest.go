@@ -30,10 +30,12 @@ const (
 )
 
 // DefaultExtensions are offered where a Script names none.
-var DefaultExtensions = []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "DSN", "ENHANCEDSTATUSCODES"}
+func DefaultExtensions() []string {
+	return []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "DSN", "ENHANCEDSTATUSCODES"}
+}
 
 // Chunking are the DefaultExtensions and CHUNKING.
-var Chunking = append(slices.Clip(DefaultExtensions), "CHUNKING")
+func Chunking() []string { return append(DefaultExtensions(), "CHUNKING") }
 
 // Script says how the upstream behaves. The zero Script takes every message.
 type Script struct {
@@ -107,7 +109,7 @@ func New(t testing.TB, s Script) *Upstream {
 		u.tls, u.roots = certificate(t)
 	}
 	if s.Extensions == nil {
-		u.script.Extensions = DefaultExtensions
+		u.script.Extensions = DefaultExtensions()
 	}
 	go u.accept()
 	t.Cleanup(u.Close)
@@ -144,7 +146,9 @@ func (u *Upstream) cut() {
 
 // Messages are those that were taken (the final dot answered 2yz), in order.
 func (u *Upstream) Messages() []Message {
-	return slices.DeleteFunc(u.Seen(), func(m Message) bool { return !strings.HasPrefix(m.Answer, "2") })
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.taken()
 }
 
 // Seen are all that reached their final dot or the end of their last chunk, whatever was answered.
@@ -173,12 +177,6 @@ func (u *Upstream) Await(t testing.TB, n int) []Message {
 	t.Helper()
 	u.until(t, func() bool { return len(u.taken()) >= n })
 	return u.Messages()
-}
-
-// AwaitCommand waits until a command line begins with prefix; the test fails after 20 seconds.
-func (u *Upstream) AwaitCommand(t testing.TB, prefix string) {
-	t.Helper()
-	u.AwaitCommands(t, prefix, 1)
 }
 
 // AwaitCommands waits until n command lines begin with prefix; the test fails after 20 seconds.
@@ -279,7 +277,8 @@ func (u *Upstream) keep(m Message) {
 	u.changed.Broadcast()
 }
 
-func (u *Upstream) reachedDot() int {
+// ended is how many messages reached their end, by a final dot or a last chunk.
+func (u *Upstream) ended() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return len(u.seen)
