@@ -59,7 +59,7 @@ func TestWithdrawnBetweenTries(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var mails atomic.Int32
 	peer := smtptest.New(t, smtptest.Script{
-		Extensions: smtptest.Chunking, Answers: map[string][]string{"MAIL": {"555 5.5.4 SIZE?", ""}},
+		Extensions: smtptest.Chunking(), Answers: map[string][]string{"MAIL": {"555 5.5.4 SIZE?", ""}},
 		Before: func(step string) {
 			if step == "MAIL" && mails.Add(1) == 1 {
 				cancel(ErrWithdrawn)
@@ -112,7 +112,7 @@ func TestOneOfSeveralIsParted(t *testing.T) {
 
 // What we refuse ourselves is no use of a connection: it does not make an old one look fresh.
 func TestUnspentConnection(t *testing.T) {
-	peer := smtptest.New(t, smtptest.Script{Extensions: append(slices.Clone(smtptest.Chunking), "SIZE 1000")})
+	peer := smtptest.New(t, smtptest.Script{Extensions: append(smtptest.Chunking(), "SIZE 1000")})
 	u := upstreamTo(t, peer, nil)
 	var now atomic.Int64
 	u.pool.now = func() time.Time { return time.Unix(1_800_000_000, now.Load()) }
