@@ -140,7 +140,8 @@ func (r *Relay) send(ctx context.Context, t *transaction, j *job, decision strin
 	return o
 }
 
-// handOver survives its own panics: it runs where nobody else would, and nobody knows how far the message came.
+// handOver makes the copy and sends it to j; over a login of its client's own to all recipients, whichever j is. It
+// survives its own panics: it runs where nobody else would, and nobody knows how far the message came.
 func (r *Relay) handOver(ctx context.Context, t *transaction, j *job) (o smtp.Outcome) {
 	defer func() {
 		if p := recover(); p != nil { // its text may hold an address
@@ -157,7 +158,7 @@ func (r *Relay) handOver(ctx context.Context, t *transaction, j *job) (o smtp.Ou
 		}
 	}
 	if t.passes() {
-		return r.pass(ctx, t, data)
+		return r.sendByLogin(ctx, t, data)
 	}
 	m := t.m
 	m.To, m.Data = []smtp.Recipient{j.to}, data

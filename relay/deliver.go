@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"time"
@@ -16,8 +15,8 @@ import (
 const (
 	// workers bounds the upstream transactions that one message has open at once.
 	workers = 8
-	// ours is how long beyond the budget a kept copy is this node's without being held: after a crash another takes over.
-	ours = 2 * time.Minute
+	// unheld is how long beyond the budget a kept copy is this node's without being held: after a crash another takes over.
+	unheld = 2 * time.Minute
 	// lateBytes bounds the messages and copies held for upstreams after their clients were answered, beside those that
 	// are on their way already: the door counts them no more. What is beyond it waits in the spool.
 	lateBytes = 128 << 20
@@ -46,8 +45,8 @@ func (r *Relay) handThrough(waiting context.Context, t *transaction, j *job) smt
 			return o.Reply
 		}
 		if reply, ok := r.keep(ctx, t, []smtp.Copy{c}); !ok {
-			t.ward.unkept(ctx, j, o)
-			return unkept(reply, o)
+			t.ward.leave(ctx, j, o)
+			return deferral(reply, o)
 		}
 		t.ward.queued(ctx, map[*job]smtp.Outcome{j: o})
 		r.settle(ctx, c, o)
@@ -76,13 +75,13 @@ func (r *Relay) lastAnswer(waiting context.Context, t *transaction, j *job, with
 	ctx := context.WithoutCancel(waiting)
 	select {
 	case o := <-done:
-		t.ward.unkept(ctx, j, o)
+		t.ward.leave(ctx, j, o)
 		if o.Fate.Final() {
 			return o.Reply
 		}
-		return unkept(reply, o)
+		return deferral(reply, o)
 	case <-waiting.Done():
-		r.outlast(2*len(t.m.Data), withdraw, func() { t.ward.unkept(ctx, j, <-done) })
+		r.outlast(2*len(t.m.Data), withdraw, func() { t.ward.leave(ctx, j, <-done) })
 		return reply
 	}
 }
@@ -99,11 +98,10 @@ func (r *Relay) outlast(bytes int, withdraw context.CancelCauseFunc, settle func
 	})
 }
 
-// unkept is the answer where the upstream deferred the message and there is no room for it here either: the
+// deferral is the answer where the upstream deferred the message and there is no room for it here either: the
 // upstream's own temporary answer, if it gave one.
-func unkept(reply smtp.Reply, o smtp.Outcome) smtp.Reply {
-	none := smtp.OutcomeOf(smtp.Reply{}, io.EOF).Reply // our words for no answer at all
-	if o.Fate == smtp.Deferred && o.Reply.Temporary() && o.Reply != none {
+func deferral(reply smtp.Reply, o smtp.Outcome) smtp.Reply {
+	if o.Fate == smtp.Deferred && o.Reply.Temporary() && o.Reply != smtp.NoAnswer {
 		return o.Reply
 	}
 	return reply

@@ -39,6 +39,14 @@ func (a *told) outcome() smtp.Outcome {
 	return smtp.Outcome{Fate: a.Fate, Reply: a.Reply, Upstream: a.Upstream}
 }
 
+func (a told) encode() []byte {
+	b, err := json.Marshal(a)
+	if err != nil { // of numbers and text: it cannot fail
+		panic(err)
+	}
+	return b
+}
+
 // guardKeys names what is submitted: account, Message-ID, person and body. The body alone is hashed, since a tool's
 // local MTA adds a Received field at each try. Without a Message-ID there is no guard.
 func (r *Relay) guardKeys(t *transaction) {
@@ -93,11 +101,7 @@ func (r *Relay) begin(ctx context.Context, t *transaction) (reply smtp.Reply, ok
 // unmark gives up what a call of unknown effect may have marked, lest it keep the retry away. Once: marks end by
 // themselves, and a state that is down gets no more calls than it has clients.
 func (r *Relay) unmark(ctx context.Context, token string, keys []string) {
-	none := make(map[string][]byte, len(keys))
-	for _, key := range keys {
-		none[key] = nil
-	}
-	if err := r.Guard.GuardEnd(ctx, token, none, r.Now(), r.Now(), nil); err != nil {
+	if err := r.Guard.GuardEnd(ctx, token, givenUp(keys), r.Now(), r.Now(), nil); err != nil {
 		r.Log.Warn("guard not freed", "message", token, "error", err)
 	}
 }
@@ -154,8 +158,8 @@ func (t *transaction) repetition() smtp.Reply {
 	return merge(id, outcomes)
 }
 
-// told counts the recipients that were answered before.
-func (t *transaction) told() (n int) {
+// countTold counts the recipients that were answered before.
+func (t *transaction) countTold() (n int) {
 	for _, j := range t.jobs {
 		if j.told != nil {
 			n++
@@ -189,9 +193,6 @@ func (r *Relay) takeOver(ctx context.Context, t *transaction, j *job, c smtp.Cop
 		}
 		return "", nil
 	}
-	answer, err := json.Marshal(told{Message: t.m.ID, Decision: c.ID, Fate: smtp.Deferred, Reply: r.unanswered(t).Reply, Upstream: t.account.Upstreams[0]})
-	if err != nil {
-		return "", err
-	}
-	return "", r.Guard.GuardEnd(ctx, t.m.ID, map[string][]byte{key: answer}, now, now.Add(r.Remember), nil)
+	answer := told{Message: t.m.ID, Decision: c.ID, Fate: smtp.Deferred, Reply: r.unanswered(t).Reply, Upstream: t.account.Upstreams[0]}
+	return "", r.Guard.GuardEnd(ctx, t.m.ID, map[string][]byte{key: answer.encode()}, now, now.Add(r.Remember), nil)
 }

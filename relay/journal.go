@@ -36,7 +36,7 @@ func (t *transaction) decisions(now time.Time, stage string) []policy.Entry {
 	entries := make([]policy.Entry, 0, len(t.jobs))
 	for _, j := range t.jobs {
 		if j.told == nil {
-			e := t.entry(j, now)
+			e := t.decisionEntry(j, now)
 			e.Stage = stage
 			entries = append(entries, e)
 		}
@@ -44,7 +44,7 @@ func (t *transaction) decisions(now time.Time, stage string) []policy.Entry {
 	return entries
 }
 
-func (t *transaction) entry(j *job, now time.Time) policy.Entry {
+func (t *transaction) decisionEntry(j *job, now time.Time) policy.Entry {
 	e := policy.Entry{
 		ID: j.id, At: now, Event: policy.EventDecision, Message: t.m.ID, MessageID: t.said.MessageID, Account: t.account.Name,
 		Sender: t.account.Sender.ID, Category: t.said.Category, Topic: t.said.Topic, Product: t.said.Product,
@@ -65,14 +65,14 @@ func (t *transaction) entry(j *job, now time.Time) policy.Entry {
 // outcome records how an attempt ended. The mail has gone its way by then, so a failure here is logged, not returned.
 func (r *Relay) outcome(ctx context.Context, t *transaction, j *job, decision string, o smtp.Outcome, took time.Duration) {
 	r.Meter.Delivered(cmp.Or(o.Upstream, t.account.Upstreams[0]), o.Fate.String(), took.Seconds())
-	e := t.ended(j, decision, o.Fate.String(), o.Reply.Without(j.to.Address), r.Now())
+	e := t.outcomeEntry(j, decision, o.Fate.String(), o.Reply.Without(j.to.Address), r.Now())
 	e.Upstream = o.Upstream
-	if err := r.settled(ctx, t, j, o, e); err != nil {
+	if err := r.recordOutcome(ctx, t, j, o, e); err != nil {
 		r.Log.Error("outcome not journaled", "message", t.m.ID, "decision", decision, "fate", e.Fate, "error", err)
 	}
 }
 
-func (t *transaction) ended(j *job, decision, fate, reply string, now time.Time) policy.Entry {
+func (t *transaction) outcomeEntry(j *job, decision, fate, reply string, now time.Time) policy.Entry {
 	return policy.Entry{
 		ID: smtp.NewID(), At: now, Event: policy.EventOutcome, Decision: decision, Message: t.m.ID, MessageID: t.said.MessageID,
 		Account: t.account.Name, Sender: t.account.Sender.ID, Category: t.said.Category, Topic: t.said.Topic,
@@ -82,12 +82,12 @@ func (t *transaction) ended(j *job, decision, fate, reply string, now time.Time)
 
 // repeated is the entry of a recipient that was answered before, under the decision of then: nothing is sent.
 func (t *transaction) repeated(j *job, now time.Time) policy.Entry {
-	return t.ended(j, j.told.Decision, "repeated", j.told.Reply.String(), now)
+	return t.outcomeEntry(j, j.told.Decision, smtp.Repeated.String(), j.told.Reply.String(), now)
 }
 
-// Ended is the entry on a kept copy that ended otherwise than by an attempt of the relay's: given up, dropped, or
+// OutcomeEntry is the entry on a kept copy that ended otherwise than by an attempt of the relay's: given up, dropped, or
 // a bounce. What is not known of a copy that cannot be read is left out.
-func (r *Relay) Ended(c smtp.Copy, o smtp.Outcome, fate string, bounce bool) policy.Entry {
+func (r *Relay) OutcomeEntry(c smtp.Copy, o smtp.Outcome, fate string, bounce bool) policy.Entry {
 	e := policy.Entry{ID: smtp.NewID(), At: r.Now(), Event: policy.EventOutcome, Message: c.Message.ID, Account: c.Message.Account, Upstream: o.Upstream, Fate: fate, Reply: o.Reply.String()}
 	if bounce {
 		e.Event = policy.EventBounce

@@ -23,7 +23,7 @@ func (t *transaction) copyOf(j *job, now time.Time, budget time.Duration) (smtp.
 	}
 	m := t.m
 	m.To = []smtp.Recipient{j.to}
-	return smtp.Copy{ID: j.id, Message: m, Upstream: t.account.Upstreams[0], Note: b, Accepted: now, Due: now.Add(budget + ours)}, nil
+	return smtp.Copy{ID: j.id, Message: m, Upstream: t.account.Upstreams[0], Note: b, Accepted: now, Due: now.Add(budget + unheld)}, nil
 }
 
 // again is the transaction of a kept copy, as far as it can be told from the copy and today's book.

@@ -33,10 +33,10 @@ func (r *Relay) unpassable(t *transaction) *smtp.Reply {
 	return &no
 }
 
-// passOn hands the message to the upstream over its client's own login, to all recipients at once: several have the
+// deliverByLogin hands the message to the upstream over its client's own login, to all recipients at once: several have the
 // same transactional message. Nothing is kept: the client waits for the upstream's answer as long as the upstream may
 // take for it, and hears it as it is, or that there was none.
-func (r *Relay) passOn(ctx context.Context, t *transaction, lawful []*job) smtp.Reply {
+func (r *Relay) deliverByLogin(ctx context.Context, t *transaction, lawful []*job) smtp.Reply {
 	start := time.Now()
 	o := r.handOver(ctx, t, lawful[0])
 	took := time.Since(start)
@@ -45,8 +45,8 @@ func (r *Relay) passOn(ctx context.Context, t *transaction, lawful []*job) smtp.
 	for i, j := range lawful {
 		addresses[i] = j.to.Address
 	}
-	told := o
-	told.Reply = o.Reply.Hiding(addresses...)
+	hidden := o
+	hidden.Reply = o.Reply.Hiding(addresses...)
 	work := make(chan *job, len(lawful))
 	for _, j := range lawful {
 		work <- j
@@ -56,8 +56,8 @@ func (r *Relay) passOn(ctx context.Context, t *transaction, lawful []*job) smtp.
 	for range min(workers, len(lawful)) {
 		recording.Go(func() {
 			for j := range work {
-				r.outcome(context.WithoutCancel(ctx), t, j, j.id, told, took)
-				t.ward.unkept(context.WithoutCancel(ctx), j, told)
+				r.outcome(context.WithoutCancel(ctx), t, j, j.id, hidden, took)
+				t.ward.leave(context.WithoutCancel(ctx), j, hidden)
 			}
 		})
 	}
@@ -65,8 +65,8 @@ func (r *Relay) passOn(ctx context.Context, t *transaction, lawful []*job) smtp.
 	return o.Reply
 }
 
-// pass sends the message's copy to all its recipients, as the client would have.
-func (r *Relay) pass(ctx context.Context, t *transaction, data []byte) smtp.Outcome {
+// sendByLogin sends the message's copy to all its recipients, as the client would have.
+func (r *Relay) sendByLogin(ctx context.Context, t *transaction, data []byte) smtp.Outcome {
 	m := t.m
 	m.To, m.Data = nil, data
 	for _, j := range t.lawful() {

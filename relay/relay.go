@@ -116,15 +116,17 @@ func (r *Relay) Message(ctx context.Context, m smtp.Message) smtp.Reply {
 	if reply, ok := r.begin(ctx, t); !ok {
 		return reply
 	}
-	lawful, told := t.lawful(), t.told()
+	lawful, answered := t.lawful(), t.countTold()
+	blocked := len(t.jobs) - len(lawful) - answered
+	whole := t.account.Pass || t.account.RejectPartial && answered == 0 // one block refuses all of it
 	switch {
-	case told > 0 && told == len(t.jobs):
+	case answered > 0 && answered == len(t.jobs):
 		return t.repetition()
-	case told == 0 && (len(lawful) == 0 || t.account.RejectPartial && len(lawful) < len(t.jobs)), t.account.Pass && len(lawful)+told < len(t.jobs):
+	case answered+len(lawful) == 0, whole && blocked > 0:
 		t.ward.free(ctx, lawful)
 		return t.firstRefusal()
 	case t.account.Pass:
-		return r.passOn(ctx, t, lawful)
+		return r.deliverByLogin(ctx, t, lawful)
 	case len(t.jobs) == 1:
 		return r.handThrough(ctx, t, lawful[0])
 	}

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 	"sync"
@@ -110,9 +109,9 @@ func (w *ward) paid(answers map[string][]byte) {
 	}
 }
 
-// settled records how an attempt ended, with what its client hears of it: of an upstream's positive answer that, of a
+// recordOutcome records how an attempt ended, with what its client hears of it: of an upstream's positive answer that, of a
 // kept copy that it is queued, of a refusal nothing, so that a retry is decided afresh.
-func (r *Relay) settled(ctx context.Context, t *transaction, j *job, o smtp.Outcome, e policy.Entry) error {
+func (r *Relay) recordOutcome(ctx context.Context, t *transaction, j *job, o smtp.Outcome, e policy.Entry) error {
 	waits := !o.Fate.Final()
 	if t.ward == nil || waits && !j.kept {
 		return r.Journal.Record(ctx, []policy.Entry{e})
@@ -125,11 +124,7 @@ func (r *Relay) settled(ctx context.Context, t *transaction, j *job, o smtp.Outc
 }
 
 func (w *ward) answer(j *job, o smtp.Outcome) []byte {
-	b, err := json.Marshal(told{Message: w.token, Decision: j.id, Fate: o.Fate, Reply: o.Reply.Hiding(j.to.Address), Upstream: o.Upstream})
-	if err != nil { // of numbers and text: it cannot fail
-		panic(err)
-	}
-	return b
+	return told{Message: w.token, Decision: j.id, Fate: o.Fate, Reply: o.Reply.Hiding(j.to.Address), Upstream: o.Upstream}.encode()
 }
 
 // queued notes which copies are kept and waiting, before their client hears it.
@@ -151,30 +146,39 @@ func (w *ward) queued(ctx context.Context, ended map[*job]smtp.Outcome) {
 	}
 }
 
+// givenUp are the answers that give marks up.
+func givenUp(keys []string) map[string][]byte {
+	none := make(map[string][]byte, len(keys))
+	for _, key := range keys {
+		none[key] = nil
+	}
+	return none
+}
+
 // free gives up the marks of jobs that nobody was answered about.
 func (w *ward) free(ctx context.Context, jobs []*job) {
 	if w == nil {
 		return
 	}
-	answers := map[string][]byte{}
+	var marked []string
 	w.mu.Lock()
 	for _, j := range jobs {
 		if w.marks[j.guard] {
-			answers[j.guard] = nil
+			marked = append(marked, j.guard)
 		}
 	}
 	w.mu.Unlock()
-	if len(answers) == 0 {
+	if len(marked) == 0 {
 		return
 	}
-	if err := w.end(context.WithoutCancel(ctx), answers); err != nil {
+	if err := w.end(context.WithoutCancel(ctx), givenUp(marked)); err != nil {
 		w.relay.Log.Warn("guard not freed", "message", w.token, "error", err)
 	}
 }
 
-// unkept leaves a message that could not be kept to its client: at once, or, where it may have been delivered, once
+// leave leaves a message that could not be kept to its client: at once, or, where it may have been delivered, once
 // the upstream's own time has passed.
-func (w *ward) unkept(ctx context.Context, j *job, o smtp.Outcome) {
+func (w *ward) leave(ctx context.Context, j *job, o smtp.Outcome) {
 	switch {
 	case w == nil || o.Fate.Final():
 	case o.Fate == smtp.InDoubt:

@@ -253,16 +253,16 @@ func OutcomeOf(r Reply, err error) Outcome {
 	var away TurnedAwayError
 	var unserved UnservedError
 	switch {
-	case errors.Is(err, ErrInDoubt): // RFC 3463 section 3.5: X.4.2 bad connection, X.4.1 no answer from host
-		return Outcome{Fate: InDoubt, Reply: Reply{451, [3]int{4, 4, 2}, "the upstream's answer was lost: the message may have been delivered"}}
+	case errors.Is(err, ErrInDoubt):
+		return Outcome{Fate: InDoubt, Reply: AnswerLost}
 	case errors.As(err, &away):
 		return Outcome{Fate: Deferred, Reply: away.Reply}
-	case errors.Is(err, ErrBusy): // X.4.5: mail system congestion
-		return Outcome{Fate: Deferred, Reply: Reply{451, [3]int{4, 4, 5}, "no turn at the upstream in time"}, Untried: true}
+	case errors.Is(err, ErrBusy):
+		return Outcome{Fate: Deferred, Reply: NoTurn, Untried: true}
 	case errors.As(err, &unserved): // X.3.5: system incorrectly configured
 		return Outcome{Fate: Deferred, Reply: Reply{451, [3]int{4, 3, 5}, "the upstream does not serve this gateway: " + unserved.Error()}}
 	case err != nil:
-		return Outcome{Fate: Deferred, Reply: Reply{451, [3]int{4, 4, 1}, "no answer from the upstream"}}
+		return Outcome{Fate: Deferred, Reply: NoAnswer}
 	case r.Positive():
 		return Outcome{Fate: Sent, Reply: r}
 	case r.Permanent():

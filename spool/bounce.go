@@ -72,6 +72,15 @@ func (s *Spool) bounce(ctx context.Context, id string, m smtp.Message, accepted 
 	return s.keepBounce(ctx, id, noteBounce, bounce)
 }
 
+// unsettled tells of a bounce that what it reports is not removed yet: it may be kept once more, and would be sent twice.
+func (s *Spool) unsettled(c smtp.Copy) bool {
+	if !IsBounce(c) {
+		return false
+	}
+	of := c.ID[:len(c.ID)-1]
+	return s.leaseOf(of) != nil || s.isOwed(of)
+}
+
 func wantsFailure(notify []string) bool {
 	return len(notify) == 0 || slices.Contains(notify, "FAILURE")
 }

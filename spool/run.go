@@ -143,6 +143,7 @@ func (s *Spool) claim(ctx context.Context, n int, full []string) ([]claimed, boo
 			s.pay(ctx, item.ID, holder)
 		case l != nil:
 			l.set(holder, until)
+		case err == nil && s.unsettled(c): // later, when its lease ends
 		case err != nil: // by another version, or damaged: for people to see, and out of the way
 			_, err2 := s.Store.SpoolUpdate(ctx, holder, item.ID, now.Add(time.Hour), item.Meta)
 			s.log().Error("a copy in the spool is unreadable", "copy", item.ID, "error", errors.Join(err, err2))
@@ -223,7 +224,7 @@ func (s *Spool) giveBack(ctx context.Context, c claimed) {
 func (s *Spool) abandon(ctx context.Context, open map[string]claimed) error {
 	ctx = context.WithoutCancel(ctx)
 	for _, c := range open {
-		v := s.judge(c.copy, smtp.OutcomeOf(smtp.Reply{}, smtp.ErrInDoubt))
+		v := s.judge(c.copy, smtp.Outcome{Fate: smtp.InDoubt, Reply: smtp.AnswerLost})
 		s.report(ctx, v)
 		if err := s.carryOutIn(ctx, s.holderOf(c.copy.ID, c.holder), v); err != nil {
 			s.log().Error("an open attempt is free for others when its lease ends", "copy", c.copy.ID, "error", err)

@@ -44,7 +44,7 @@ func (g *gateway) spoolReport(ctx context.Context, c smtp.Copy, o smtp.Outcome, 
 	if !bounce && event != spool.GaveUp {
 		return
 	}
-	if err := g.state.Record(ctx, []policy.Entry{g.relay.Ended(c, o, event, bounce)}); err != nil {
+	if err := g.state.Record(ctx, []policy.Entry{g.relay.OutcomeEntry(c, o, event, bounce)}); err != nil {
 		g.log.Error("outcome not journaled", "copy", c.ID, "event", event, "error", err)
 	}
 }

@@ -174,7 +174,7 @@ func (c *spoolDrop) Run(a *app) error {
 	}
 	defer p.close()
 	kept, err := p.waiting().Drop(a.ctx, c.ID, c.Bounce, func(kept smtp.Copy, o smtp.Outcome) error {
-		return p.state.Record(a.ctx, []policy.Entry{p.relay.Ended(kept, o, spool.Dropped, spool.IsBounce(kept))})
+		return p.state.Record(a.ctx, []policy.Entry{p.relay.OutcomeEntry(kept, o, spool.Dropped, spool.IsBounce(kept))})
 	})
 	if err != nil {
 		return spoolError(c.ID, err)
