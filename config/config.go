@@ -68,15 +68,15 @@ type Limits struct {
 
 // Upstream is an SMTP server that mail is handed to.
 type Upstream struct {
-	Name        string        `yaml:"name" is:"required name" doc:"Name of this upstream; accounts and bounces refer to it."`
-	URL         URL           `yaml:"url" is:"required" doc:"smtp:// (no TLS), smtp+starttls:// (TLS required and verified) or smtps:// (implicit TLS), then HOST:PORT; ports 25, 587 and 465 if left out."`
-	Username    string        `yaml:"username" default:"" doc:"Login; off loopback only over TLS."`
-	Password    Secret        `yaml:"password" default:"" is:"secret file" doc:"Its password."`
-	Connections int           `yaml:"connections" default:"20" is:"positive" doc:"Connections open at once."`
-	PerConn     int           `yaml:"per_connection" default:"100" is:"natural" doc:"Messages after which a connection is closed and another one takes its place; 0 is no limit."`
-	Rate        float64       `yaml:"rate" default:"0" doc:"Messages per second; 0 is no limit."`
-	Timeout     time.Duration `yaml:"timeout" default:"60s" is:"positive" doc:"For connecting and for each command; the answer to the final dot gets 10m (RFC 5321 section 4.5.3.2)."`
-	Rewrites    []string      `yaml:"rewrites" default:"" built:"" doc:"Header fields this ESP replaces: left out of the DKIM signature."`
+	Name          string        `yaml:"name" is:"required name" doc:"Name of this upstream; accounts and bounces refer to it."`
+	URL           URL           `yaml:"url" is:"required" doc:"smtp:// (no TLS), smtp+starttls:// (TLS required and verified) or smtps:// (implicit TLS), then HOST:PORT; ports 25, 587 and 465 if left out."`
+	Username      string        `yaml:"username" default:"" doc:"Login; off loopback only over TLS."`
+	Password      Secret        `yaml:"password" default:"" is:"secret file" doc:"Its password."`
+	Connections   int           `yaml:"connections" default:"20" is:"positive" doc:"Connections open at once."`
+	PerConnection int           `yaml:"per_connection" default:"100" is:"natural" doc:"Messages after which a connection is closed and another one takes its place; 0 is no limit."`
+	Rate          float64       `yaml:"rate" default:"0" doc:"Messages per second; 0 is no limit."`
+	Timeout       time.Duration `yaml:"timeout" default:"60s" is:"positive" doc:"For connecting and for each command; the answer to the final dot gets 10m (RFC 5321 section 4.5.3.2)."`
+	Rewrites      []string      `yaml:"rewrites" default:"" built:"" doc:"Header fields this ESP replaces: left out of the DKIM signature."`
 }
 
 // Spool is where accepted messages wait.

@@ -125,7 +125,7 @@ func TestMinimal(t *testing.T) {
 		{"data timeout", c.Limits.DataTimeout, 5 * time.Minute},
 		{"url", c.Upstreams[0].URL, URL{ImplicitTLS, "smtp.esp.example:465"}},
 		{"connections", c.Upstreams[0].Connections, 20},
-		{"messages of a connection", c.Upstreams[0].PerConn, 100},
+		{"messages of a connection", c.Upstreams[0].PerConnection, 100},
 		{"reply budget", c.ReplyBudget, 30 * time.Second},
 		{"duplicate guard", c.DuplicateGuard, 24 * time.Hour},
 		{"spool", c.Spool, Spool{true, 10 << 30, []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 4 * time.Hour}, 48 * time.Hour}},

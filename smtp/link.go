@@ -37,10 +37,10 @@ type link struct {
 // connect makes a usable connection. One that BDAT must not be tried on is replaced at once: only its server's
 // CHUNKING is at fault.
 func (u *Upstream) connect(ctx context.Context) (*link, error) {
-	if u.config.Connect > 0 {
-		patience, cancel := context.WithTimeout(ctx, u.config.Connect)
+	if u.config.ConnectTimeout > 0 {
+		limited, cancel := context.WithTimeout(ctx, u.config.ConnectTimeout)
 		defer cancel()
-		ctx = patience
+		ctx = limited
 	}
 	l, err := u.establish(ctx)
 	if errors.Is(err, errChunking) && ctx.Err() == nil {

@@ -36,8 +36,8 @@ type UpstreamConfig struct {
 	Idle        time.Duration  // an unused connection is closed after it; 0: 30 s
 	RootCAs     *x509.CertPool // nil: the system's
 
-	PerConnection int           // a connection is closed after that many messages; 0: no limit
-	Connect       time.Duration // to make a connection, TLS and login included; 0: no limit but Timeout for each step
+	PerConnection  int           // a connection is closed after that many messages; 0: no limit
+	ConnectTimeout time.Duration // to make a connection, TLS and login included; 0: no limit but Timeout for each step
 }
 
 // ErrWithdrawn, as the cause of a context's end, stops a transaction only while the message cannot have arrived yet:
@@ -121,7 +121,7 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 	if c.Hostname == "" || strings.ContainsFunc(c.Hostname, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, fmt.Errorf("upstream %s: %q is no host name for EHLO", c.Name, c.Hostname)
 	}
-	if c.Connections < 0 || c.Rate < 0 || c.Timeout < 0 || c.Idle < 0 || c.PerConnection < 0 || c.Connect < 0 {
+	if c.Connections < 0 || c.Rate < 0 || c.Timeout < 0 || c.Idle < 0 || c.PerConnection < 0 || c.ConnectTimeout < 0 {
 		return nil, fmt.Errorf("upstream %s: a negative limit", c.Name)
 	}
 	if c.Connections == 0 {

@@ -177,8 +177,8 @@ func (g *gateway) startUpstreams() error {
 	for _, u := range g.config.Upstreams {
 		upstream, err := smtp.NewUpstream(smtp.UpstreamConfig{
 			Name: u.Name, Address: u.URL.Address, Security: smtp.Security(u.URL.Security), Username: u.Username, Password: string(u.Password),
-			Hostname: g.config.Hostname, Connections: u.Connections, PerConnection: u.PerConn, Rate: u.Rate, Timeout: u.Timeout,
-			Connect: patience(g.config, u.Name),
+			Hostname: g.config.Hostname, Connections: u.Connections, PerConnection: u.PerConnection, Rate: u.Rate, Timeout: u.Timeout,
+			ConnectTimeout: connectTimeout(g.config, u.Name),
 		})
 		if err != nil {
 			return usageError{err}
@@ -192,9 +192,9 @@ func (g *gateway) startUpstreams() error {
 	return nil
 }
 
-// patience is how long the making of a connection to an upstream may take: where an account has others after it, its
+// connectTimeout is how long the making of a connection to an upstream may take: where an account has others after it, its
 // share of the reply budget, so that a client hears the next one's answer if this one is silent. 0: no limit of its own.
-func patience(c *config.Config, upstream string) (shortest time.Duration) {
+func connectTimeout(c *config.Config, upstream string) (shortest time.Duration) {
 	for _, a := range c.Accounts {
 		if i := slices.Index(a.Upstream, upstream); i < 0 || i == len(a.Upstream)-1 {
 			continue
