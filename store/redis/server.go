@@ -147,19 +147,24 @@ func (v *server) read(ctx context.Context, cmds []redis.Cmder) error {
 func (v *server) write(ctx context.Context, cmds []redis.Cmder) error {
 	if v.durable == nil {
 		roundTrip(ctx, v.writes, cmds)
-		return nil
+		return firstFailure(cmds)
 	}
 	p := v.durable.ask(ctx)
 	roundTrip(ctx, v.writes, append(cmds[:len(cmds):len(cmds)], p.cmds()...))
+	if err := firstFailure(cmds); err != nil || allFailed(cmds) {
+		return err
+	}
+	return v.durable.confirm(ctx, v.writes, p)
+}
+
+// firstFailure is that of the first command that may have been executed.
+func firstFailure(cmds []redis.Cmder) error {
 	for _, cmd := range cmds {
 		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) && !unexecuted(err) {
 			return err
 		}
 	}
-	if allFailed(cmds) {
-		return nil
-	}
-	return v.durable.confirm(ctx, v.writes, p)
+	return nil
 }
 
 func allFailed(cmds []redis.Cmder) bool {
