@@ -4,15 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// sentinels know who is the primary. The answer of the newest configuration counts, so that one sentinel that is cut
-// off with the old primary does not lead to it.
+// sentinels know who is the primary: the one that more than half of those that the URL names agree on. So no two
+// gateways take two servers for it at a time, and a sentinel that is cut off with the old primary leads nobody to it.
 type sentinels struct {
 	view  view[string]
 	name  string
@@ -47,31 +46,32 @@ func newSentinels(t target) *sentinels {
 	return s
 }
 
-// named is what one sentinel says.
-type named struct {
-	addr  string
-	epoch int64
+func (s *sentinels) load(ctx context.Context) (string, error) {
+	votes := map[string]int{}
+	elected := ""
+	answers, err := ask(ctx, s.addrs, s.vote, func(got []string) bool {
+		elected = got[len(got)-1]
+		votes[elected]++
+		return votes[elected] > len(s.addrs)/2
+	})
+	switch {
+	case elected != "" && votes[elected] > len(s.addrs)/2:
+		return elected, nil
+	case len(votes) > 1:
+		return "", errChanging
+	case len(answers) > 0:
+		return "", fmt.Errorf("%d of the %d sentinels answered, more than half must: %w", len(answers), len(s.addrs), err)
+	}
+	return "", err
 }
 
-func (s *sentinels) load(ctx context.Context) (string, error) {
-	answers, err := ask(ctx, s.addrs, func(ctx context.Context, addr string) (named, error) {
-		master, err := s.at[addr].master(ctx, s.name)
-		if err != nil {
-			return named{}, fmt.Errorf("sentinel %s: %w", addr, s.explain(err))
-		}
-		epoch, err := strconv.ParseInt(master["config-epoch"], 10, 64)
-		return named{net.JoinHostPort(master["ip"], master["port"]), epoch}, err
-	})
-	if len(answers) == 0 {
-		return "", err
+// vote is whom one sentinel names.
+func (s *sentinels) vote(ctx context.Context, addr string) (string, error) {
+	master, err := s.at[addr].master(ctx, s.name)
+	if err != nil {
+		return "", fmt.Errorf("sentinel %s: %w", addr, s.explain(err))
 	}
-	newest := answers[0]
-	for _, a := range answers {
-		if a.epoch > newest.epoch {
-			newest = a
-		}
-	}
-	return newest.addr, nil
+	return net.JoinHostPort(master["ip"], master["port"]), nil
 }
 
 // master asks with the login that works.
@@ -114,6 +114,19 @@ func (s *sentinels) primary(ctx context.Context, _ string) (string, error) { ret
 func (s *sentinels) primaries(ctx context.Context) ([]string, error) {
 	addr, err := s.view.get(ctx)
 	return []string{addr}, err
+}
+
+func (s *sentinels) names(ctx context.Context, addr string) error {
+	primary, err := s.view.anew(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return unnamed(err.Error())
+	case primary != addr:
+		return unnamed("the sentinels name another primary")
+	}
+	return nil
 }
 
 func (s *sentinels) renew(ctx context.Context) { s.view.renew(ctx) }
