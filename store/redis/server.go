@@ -193,12 +193,13 @@ func (v *server) write(ctx context.Context, cmds []redis.Cmder) error {
 		roundTrip(ctx, v.writes, cmds)
 		return firstFailure(cmds)
 	}
-	p := v.durable.ask(ctx)
+	key := keyOf(cmds[0])
+	p := v.durable.ask(ctx, key)
 	roundTrip(ctx, v.writes, append(cmds[:len(cmds):len(cmds)], p.cmds()...))
 	if err := firstFailure(cmds); err != nil || allFailed(cmds) {
 		return err
 	}
-	return v.durable.confirm(ctx, v.writes, p)
+	return v.durable.confirm(ctx, v.writes, key, p)
 }
 
 // firstFailure is that of the first command that may have been executed.
