@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -14,6 +15,7 @@ import (
 // gateways take two servers for it at a time, and a sentinel that is cut off with the old primary leads nobody to it.
 type sentinels struct {
 	view  view[string]
+	sworn view[string] // what is asked for a server that is new
 	name  string
 	addrs []string
 	at    map[string]*sentinel
@@ -42,20 +44,36 @@ func newSentinels(t target) *sentinels {
 		}
 		s.at[addr] = one
 	}
-	s.view.load = s.load
+	s.view.load, s.sworn.load = s.load, s.swear
 	return s
 }
 
-func (s *sentinels) load(ctx context.Context) (string, error) {
+// vote is whom one sentinel names.
+type vote struct {
+	addr  string
+	doubt bool // it takes that one for down, or is replacing it
+}
+
+func (s *sentinels) load(ctx context.Context) (string, error) { return s.elect(ctx, false) }
+
+// swear asks all of them: a primary that came back is named by the others until the one that is replacing it is done.
+func (s *sentinels) swear(ctx context.Context) (string, error) { return s.elect(ctx, true) }
+
+func (s *sentinels) elect(ctx context.Context, all bool) (string, error) {
 	votes := map[string]int{}
-	elected := ""
-	answers, err := ask(ctx, s.addrs, s.vote, func(got []string) bool {
-		elected = got[len(got)-1]
-		votes[elected]++
-		return votes[elected] > len(s.addrs)/2
+	elected, doubt := "", false
+	answers, err := ask(ctx, s.addrs, s.vote, func(got []vote) bool {
+		last := got[len(got)-1]
+		if votes[last.addr]++; votes[last.addr] > len(s.addrs)/2 {
+			elected = last.addr
+		}
+		doubt = doubt || last.doubt
+		return elected != "" && !all
 	})
 	switch {
-	case elected != "" && votes[elected] > len(s.addrs)/2:
+	case all && doubt:
+		return "", errors.New("a sentinel takes the primary for down, or is replacing it")
+	case elected != "":
 		return elected, nil
 	case len(votes) > 1:
 		return "", errChanging
@@ -65,13 +83,13 @@ func (s *sentinels) load(ctx context.Context) (string, error) {
 	return "", err
 }
 
-// vote is whom one sentinel names.
-func (s *sentinels) vote(ctx context.Context, addr string) (string, error) {
+func (s *sentinels) vote(ctx context.Context, addr string) (vote, error) {
 	master, err := s.at[addr].master(ctx, s.name)
 	if err != nil {
-		return "", fmt.Errorf("sentinel %s: %w", addr, s.explain(err))
+		return vote{}, fmt.Errorf("sentinel %s: %w", addr, s.explain(err))
 	}
-	return net.JoinHostPort(master["ip"], master["port"]), nil
+	flags := master["flags"]
+	return vote{net.JoinHostPort(master["ip"], master["port"]), strings.Contains(flags, "down") || strings.Contains(flags, "failover")}, nil
 }
 
 // master asks with the login that works.
@@ -117,7 +135,7 @@ func (s *sentinels) primaries(ctx context.Context) ([]string, error) {
 }
 
 func (s *sentinels) names(ctx context.Context, addr string) error {
-	primary, err := s.view.anew(ctx)
+	primary, err := s.sworn.anew(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -135,6 +153,7 @@ func (*sentinels) moves() bool { return true }
 
 func (s *sentinels) close() {
 	s.view.close()
+	s.sworn.close()
 	for _, one := range s.at {
 		for _, c := range one.logins {
 			_ = c.Close()

@@ -83,20 +83,24 @@ func bulks(texts ...string) string {
 func TestSentinelsAgree(t *testing.T) {
 	redis.SetLogger(silent{})
 	for _, c := range []struct {
-		name, say string // what each says; -: nothing, ?: that it knows no such primary
+		name, say string // what each says, a capital one takes it for down; -: nothing, ?: that it knows no such primary
 		want      string // whom, or what the error says
+		doubts    bool   // it is not sure enough for a server that is new
 	}{
-		{"all", "aaa", "a"},
-		{"one is behind", "bab", "b"},
-		{"one is silent", "-aa", "a"},
-		{"one is new and knows nothing", "a?a", "a"},
-		{"a takeover is on its way", "ab-", "do not agree"},
-		{"no two agree", "abc", "do not agree"},
-		{"one answers", "a--", "1 of the 3 sentinels answered"},
-		{"half of them", "aa--", "2 of the 4 sentinels answered"},
-		{"one sentinel", "a", "a"},
-		{"none", "--", "connection refused"},
-		{"another name", "???", "the sentinels know no primary"},
+		{"all", "aaa", "a", false},
+		{"one is behind", "bab", "b", false},
+		{"one is silent", "-aa", "a", false},
+		{"one is new and knows nothing", "a?a", "a", false},
+		{"a takeover is on its way", "ab-", "do not agree", false},
+		{"no two agree", "abc", "do not agree", false},
+		{"one answers", "a--", "1 of the 3 sentinels answered", false},
+		{"half of them", "aa--", "2 of the 4 sentinels answered", false},
+		{"one sentinel", "a", "a", false},
+		{"all take it for down", "AAA", "a", true},
+		{"one is replacing it", "aaA", "a", true},
+		{"one takes it for down, another is silent", "aA-", "a", true},
+		{"none", "--", "connection refused", false},
+		{"another name", "???", "the sentinels know no primary", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var addrs []string
@@ -108,7 +112,11 @@ func TestSentinelsAgree(t *testing.T) {
 					if says == '?' {
 						return "-ERR No such master with that name\r\n"
 					}
-					return bulks("name", "m", "ip", string(says), "port", "1")
+					flags := "master"
+					if says < 'a' {
+						flags = "s_down,o_down,master,failover_in_progress"
+					}
+					return bulks("name", "m", "ip", strings.ToLower(string(says)), "port", "1", "flags", flags)
 				})
 				if says == '-' {
 					server.Close()
@@ -124,8 +132,8 @@ func TestSentinelsAgree(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if err := s.names(t.Context(), got); err != nil {
-				t.Error(err)
+			if err := s.names(t.Context(), got); c.doubts != unexecuted(err) || !c.doubts && err != nil {
+				t.Errorf("named: %v", err)
 			}
 			if err := s.names(t.Context(), "z:1"); !unexecuted(err) {
 				t.Errorf("another server: %v", err)
