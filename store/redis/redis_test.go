@@ -461,8 +461,10 @@ func fullMemory(t *testing.T, r *storetest.Redis, s store.State) {
 		t.Fatal(err)
 	}
 	entries := []policy.Entry{{ID: "e1", At: at}, {ID: "e2", At: at}}
-	for name, err := range map[string]error{"add": second(add("c2")), "record": s.Record(t.Context(), entries), "opt-out": object(t, s, "p"),
-		"guard": s.GuardEnd(t.Context(), "token", map[string][]byte{"p/a": []byte("250 a")}, at, at.Add(time.Hour), entries)} {
+	for name, err := range map[string]error{
+		"add": second(add("c2")), "record": s.Record(t.Context(), entries), "opt-out": object(t, s, "p"),
+		"guard": s.GuardEnd(t.Context(), "token", map[string][]byte{"p/a": []byte("250 a")}, at, at.Add(time.Hour), entries),
+	} {
 		if err == nil || !strings.Contains(err.Error(), "memory is full") {
 			t.Errorf("%s: %v", name, err)
 		}
