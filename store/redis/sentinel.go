@@ -50,37 +50,51 @@ func newSentinels(t target) *sentinels {
 
 // vote is whom one sentinel names.
 type vote struct {
-	addr  string
-	doubt bool // it takes that one for down, or is replacing it
+	addr      string
+	down      bool // it does not reach that one
+	replacing bool // enough of them do not
 }
 
-func (s *sentinels) load(ctx context.Context) (string, error) { return s.elect(ctx, false) }
+func (s *sentinels) load(ctx context.Context) (string, error) {
+	return s.elect(ctx, func(vote) bool { return true }, func(elected string) bool { return elected != "" })
+}
 
-// swear asks all of them: a primary that came back is named by the others until the one that is replacing it is done.
-func (s *sentinels) swear(ctx context.Context) (string, error) { return s.elect(ctx, true) }
+// swear counts those who reach whom they name, and asks all: a primary that came back is named by the others until the
+// one that is replacing it is done.
+func (s *sentinels) swear(ctx context.Context) (string, error) {
+	replaced := map[string]bool{}
+	elected, err := s.elect(ctx, func(v vote) bool {
+		replaced[v.addr] = replaced[v.addr] || v.replacing
+		return !v.down
+	}, func(string) bool { return false })
+	if err == nil && replaced[elected] {
+		return "", errors.New("a sentinel is replacing it")
+	}
+	return elected, err
+}
 
-func (s *sentinels) elect(ctx context.Context, all bool) (string, error) {
+// elect asks until it is done.
+func (s *sentinels) elect(ctx context.Context, counts func(vote) bool, done func(elected string) bool) (elected string, err error) {
 	votes := map[string]int{}
-	elected, doubt := "", false
 	answers, err := ask(ctx, s.addrs, s.vote, func(got []vote) bool {
-		last := got[len(got)-1]
-		if votes[last.addr]++; votes[last.addr] > len(s.addrs)/2 {
-			elected = last.addr
+		v := got[len(got)-1]
+		if counts(v) {
+			votes[v.addr]++
 		}
-		doubt = doubt || last.doubt
-		return elected != "" && !all
+		if votes[v.addr] > len(s.addrs)/2 {
+			elected = v.addr
+		}
+		return done(elected)
 	})
 	switch {
-	case all && doubt:
-		return "", errors.New("a sentinel takes the primary for down, or is replacing it")
 	case elected != "":
 		return elected, nil
-	case len(votes) > 1:
+	case len(answers) == 0:
+		return "", err
+	case len(answers) > len(s.addrs)/2:
 		return "", errChanging
-	case len(answers) > 0:
-		return "", fmt.Errorf("%d of the %d sentinels answered, more than half must: %w", len(answers), len(s.addrs), err)
 	}
-	return "", err
+	return "", fmt.Errorf("%d of the %d sentinels answered, more than half must: %w", len(answers), len(s.addrs), err)
 }
 
 func (s *sentinels) vote(ctx context.Context, addr string) (vote, error) {
@@ -89,7 +103,10 @@ func (s *sentinels) vote(ctx context.Context, addr string) (vote, error) {
 		return vote{}, fmt.Errorf("sentinel %s: %w", addr, s.explain(err))
 	}
 	flags := master["flags"]
-	return vote{net.JoinHostPort(master["ip"], master["port"]), strings.Contains(flags, "down") || strings.Contains(flags, "failover")}, nil
+	return vote{
+		addr: net.JoinHostPort(master["ip"], master["port"]), down: strings.Contains(flags, "_down"),
+		replacing: strings.Contains(flags, "o_down") || strings.Contains(flags, "failover_in_progress"),
+	}, nil
 }
 
 // master asks with the login that works.

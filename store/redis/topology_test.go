@@ -83,7 +83,7 @@ func bulks(texts ...string) string {
 func TestSentinelsAgree(t *testing.T) {
 	redis.SetLogger(silent{})
 	for _, c := range []struct {
-		name, say string // what each says, a capital one takes it for down; -: nothing, ?: that it knows no such primary
+		name, say string // what each says, a capital one is replacing it, + does not reach a; -: nothing, ?: that it knows no such primary
 		want      string // whom, or what the error says
 		doubts    bool   // it is not sure enough for a server that is new
 	}{
@@ -96,9 +96,12 @@ func TestSentinelsAgree(t *testing.T) {
 		{"one answers", "a--", "1 of the 3 sentinels answered", false},
 		{"half of them", "aa--", "2 of the 4 sentinels answered", false},
 		{"one sentinel", "a", "a", false},
-		{"all take it for down", "AAA", "a", true},
+		{"all are replacing it", "AAA", "a", true},
 		{"one is replacing it", "aaA", "a", true},
-		{"one takes it for down, another is silent", "aA-", "a", true},
+		{"one is replacing it, another is silent", "aA-", "a", true},
+		{"one is behind and replaces another", "bbA", "b", false},
+		{"one does not reach it", "a+a", "a", false},
+		{"two do not reach it", "a++", "a", true},
 		{"none", "--", "connection refused", false},
 		{"another name", "???", "the sentinels know no primary", false},
 	} {
@@ -112,11 +115,14 @@ func TestSentinelsAgree(t *testing.T) {
 					if says == '?' {
 						return "-ERR No such master with that name\r\n"
 					}
-					flags := "master"
-					if says < 'a' {
+					host, flags := strings.ToLower(string(says)), "master"
+					switch {
+					case says == '+':
+						host, flags = "a", "s_down,master,disconnected"
+					case says < 'a':
 						flags = "s_down,o_down,master,failover_in_progress"
 					}
-					return bulks("name", "m", "ip", strings.ToLower(string(says)), "port", "1", "flags", flags)
+					return bulks("name", "m", "ip", host, "port", "1", "flags", flags)
 				})
 				if says == '-' {
 					server.Close()
