@@ -66,7 +66,7 @@ type State interface {
 	// returns the keys that are not free with the answer that stands, empty while another token has them. If there are
 	// none, the entries are recorded with the marks. What stands before a key's "/" is the person; tokens are one line.
 	GuardBegin(ctx context.Context, token string, mark, look []string, now, until time.Time, entries []policy.Entry) (map[string][]byte, error)
-	// GuardRenew extends token's marks.
+	// GuardRenew extends token's marks, and sets those again that ended or were given up meanwhile, where nothing stands.
 	GuardRenew(ctx context.Context, token string, keys []string, now, until time.Time) error
 	// GuardEnd stores each answer until until unless one stands, whoever has the mark; an empty one gives up token's
 	// mark. The entries are recorded with them.

@@ -43,6 +43,7 @@ type slots struct {
 	epoch  int64 // the newest configuration that it knows of
 	ranges []slotRange
 	nodes  []string // all, replicas too
+	from   string   // who tells it
 }
 
 type slotRange struct {
@@ -50,7 +51,9 @@ type slotRange struct {
 	primary     string
 }
 
-// cluster tells the primaries by the map of the node that knows the newest configuration.
+// cluster tells the primaries by the map of the node that knows the newest configuration, once more than half of its
+// primaries have answered: it takes so many to agree on another. A node that restarted answers CLUSTERDOWN for its
+// first two seconds, in which it learns that its slots are another's, but not where it is cut off from those who know.
 type cluster struct {
 	view    view[slots]
 	seeds   []string
@@ -70,18 +73,60 @@ func (c *cluster) load(ctx context.Context) (slots, error) {
 	addrs := slices.Concat(c.seeds, c.nodes)
 	c.mu.Unlock()
 	slices.Sort(addrs)
-	answers, err := ask(ctx, slices.Compact(addrs), c.mapOf)
-	if len(answers) == 0 {
-		return slots{}, err
+	addrs = slices.Compact(addrs)
+	var answers []slots
+	for asked := slices.Clone(addrs); ; asked = append(asked, addrs...) {
+		got, err := ask(ctx, addrs, c.mapOf, func(got []slots) bool {
+			all := slices.Concat(answers, got)
+			return newest(all).backed(all)
+		})
+		if answers = append(answers, got...); len(answers) == 0 {
+			return slots{}, err
+		}
+		best := newest(answers)
+		if best.backed(answers) {
+			c.mu.Lock()
+			c.nodes = best.nodes
+			c.mu.Unlock()
+			c.servers.keep(best.nodes)
+			return best, nil
+		}
+		// Those that the answers name and the URL does not.
+		addrs = slices.DeleteFunc(slices.Clone(best.nodes), func(addr string) bool { return slices.Contains(asked, addr) })
+		if len(addrs) == 0 {
+			return slots{}, errors.Join(errMinority, err)
+		}
 	}
-	best := slices.MaxFunc(answers, func(a, b slots) int {
+}
+
+var errMinority = errors.New("more than half of the cluster's primaries must answer: see `redis-cli --cluster check`")
+
+func newest(answers []slots) slots {
+	return slices.MaxFunc(answers, func(a, b slots) int {
 		return cmp.Or(cmp.Compare(btoi(a.ok), btoi(b.ok)), cmp.Compare(a.epoch, b.epoch))
 	})
-	c.mu.Lock()
-	c.nodes = best.nodes
-	c.mu.Unlock()
-	c.servers.keep(best.nodes)
-	return best, nil
+}
+
+// primaries are those of the map, each once.
+func (m slots) primaries() []string {
+	addrs := make([]string, len(m.ranges))
+	for i, r := range m.ranges {
+		addrs[i] = r.primary
+	}
+	slices.Sort(addrs)
+	return slices.Compact(addrs)
+}
+
+// backed tells that more than half of the primaries of the map have answered.
+func (m slots) backed(answers []slots) bool {
+	primaries := m.primaries()
+	heard := map[string]bool{}
+	for _, a := range answers {
+		if slices.Contains(primaries, a.from) {
+			heard[a.from] = true
+		}
+	}
+	return 2*len(heard) > len(primaries) || len(primaries) == 0
 }
 
 func btoi(b bool) int {
@@ -106,7 +151,7 @@ func (c *cluster) mapOf(ctx context.Context, addr string) (slots, error) {
 		}
 		return slots{}, fmt.Errorf("server %s: %w", addr, explain(err))
 	}
-	m := slots{ok: field(info.Val(), "cluster_state") == "ok"}
+	m := slots{from: addr, ok: field(info.Val(), "cluster_state") == "ok"}
 	if m.epoch, err = strconv.ParseInt(field(info.Val(), "cluster_current_epoch"), 10, 64); err != nil {
 		return slots{}, err
 	}
@@ -162,20 +207,30 @@ func (c *cluster) primaries(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var addrs []string
 	next := 0
 	for _, r := range m.ranges {
 		if r.first != next {
 			return nil, errNoPrimary
 		}
 		next = r.last + 1
-		addrs = append(addrs, r.primary)
 	}
 	if next != slotCount {
 		return nil, errNoPrimary
 	}
-	slices.Sort(addrs)
-	return slices.Compact(addrs), nil
+	return m.primaries(), nil
+}
+
+func (c *cluster) names(ctx context.Context, addr string) error {
+	m, err := c.view.anew(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return unnamed(err.Error())
+	case !slices.Contains(m.primaries(), addr):
+		return unnamed("the cluster names another primary")
+	}
+	return nil
 }
 
 func (c *cluster) renew(ctx context.Context) { c.view.renew(ctx) }

@@ -36,11 +36,15 @@ func empty(t testing.TB, r *storetest.Redis) {
 }
 
 func TestContract(t *testing.T) {
-	r := storetest.StartRedis(t)
-	storetest.Run(t, func(t *testing.T) store.State {
-		empty(t, r)
-		return open(t, r.URL(), store.Options{Timeout: time.Minute})
-	})
+	for _, durability := range []store.Durability{store.Strict, store.Assumed} {
+		t.Run(string(durability), func(t *testing.T) {
+			r := storetest.StartRedis(t)
+			storetest.Run(t, func(t *testing.T) store.State {
+				empty(t, r)
+				return open(t, r.URL(), store.Options{Durability: durability, Timeout: time.Minute})
+			})
+		})
+	}
 }
 
 // TestContractOnSets: the same holds where servers stand in for each other.

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"strconv"
@@ -15,12 +16,21 @@ import (
 // Once it was seen with a replica it must have one, as long as it is the same process and was not promoted since: a
 // replica that died does not make the promise less. One that was promoted when its primary died may be alone.
 type durability struct {
-	mu         sync.Mutex
-	run        string // the process's run_id
-	history    string // its master_replid: a promotion makes a new one
+	mu      sync.Mutex
+	known   standing
+	history string // the process's master_replid: a promotion makes a new one
+}
+
+// standing is what a proof depends on.
+type standing struct {
+	run        string // the process's run_id; "" before it was verified
 	replicated bool
 	waitAOF    bool // the answer comes before the fsync: it has to be waited for
+	fences     bool // it knows the flags of scripts
 }
+
+//go:embed lua/fence.lua
+var fenceScript string
 
 // assured are the settings under which the server answers a write after its fsync.
 var assured = [...]struct{ setting, value, otherwise string }{
@@ -57,14 +67,15 @@ func (d *durability) verify(ctx context.Context, c *redis.Conn) error {
 	if field(replication.Val(), "role") != "master" {
 		return errReplica
 	}
-	waits, err := settings(ctx, c, atLeast(field(process.Val(), "redis_version"), 7, 2))
+	version := field(process.Val(), "redis_version")
+	waits, err := settings(ctx, c, atLeast(version, 7, 2))
 	if err != nil {
 		return err
 	}
-	d.observe(process.Val(), replication.Val())
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.waitAOF = waits
+	d.note(process.Val(), replication.Val())
+	d.known.waitAOF, d.known.fences = waits, atLeast(version, 7, 0)
 	return nil
 }
 
@@ -121,52 +132,62 @@ func atLeast(version string, major, minor int) bool {
 	return errA == nil && errB == nil && (a > major || a == major && b >= minor)
 }
 
-// observe notes the process and its replicas. A replica that is still copying does not count.
-func (d *durability) observe(process, replication string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// note keeps the process and its replicas; mu is held. A replica that is still copying does not count.
+func (d *durability) note(process, replication string) {
 	run, history := field(process, "run_id"), field(replication, "master_replid")
 	inherited := strings.Trim(field(replication, "master_replid2"), "0") != "" // what it had as a replica
-	if run != d.run || history != d.history && inherited {
-		d.replicated = false
+	if run != d.known.run || history != d.history && inherited {
+		d.known.replicated = false
 	}
-	d.run, d.history = run, history
-	d.replicated = d.replicated || strings.Contains(replication, "state=online")
+	d.known.run, d.history = run, history
+	d.known.replicated = d.known.replicated || strings.Contains(replication, "state=online")
 }
 
-func (d *durability) isReplicated() bool {
+func (d *durability) standing() standing {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.replicated
+	return d.known
 }
 
 // proof are the commands that follow a write on its connection.
 type proof struct {
-	aof  *redis.IntSliceCmd // WAITAOF, or nil
-	wait *redis.IntCmd      // WAIT for one replica, or nil
-	role *redis.SliceCmd    // instead of wait: has one come meanwhile?
+	under standing
+	fence redis.Cmder        // what WAITAOF and WAIT wait for, or nil
+	aof   *redis.IntSliceCmd // WAITAOF, or nil
+	wait  *redis.IntCmd      // WAIT for one replica, or nil
+	role  *redis.SliceCmd    // instead of wait: has one come meanwhile?
 }
 
-func (d *durability) ask(ctx context.Context) proof {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var p proof
-	if d.waitAOF {
+// ask begins a proof for a write of key.
+func (d *durability) ask(ctx context.Context, key string) proof {
+	p := proof{under: d.standing()}
+	if p.under.waitAOF || p.under.replicated {
+		p.fence = p.under.fence(ctx, key)
+	}
+	if p.under.waitAOF {
 		p.aof = redis.NewIntSliceCmd(ctx, "waitaof", 1, 0, share(ctx).Milliseconds())
 	}
-	if d.replicated {
-		p.wait = wait(ctx)
+	if p.under.replicated {
+		p.wait = redis.NewIntCmd(ctx, "wait", 1, share(ctx).Milliseconds())
 	} else {
 		p.role = redis.NewSliceCmd(ctx, "role")
 	}
 	return p
 }
 
-func wait(ctx context.Context) *redis.IntCmd {
-	return redis.NewIntCmd(ctx, "wait", 1, share(ctx).Milliseconds())
+// fence is a change in any case. A repeated write changes nothing, and what it finds may be another connection's,
+// which nobody has confirmed. Redis 6 waits for all that the server had written at the connection's last command.
+func (s standing) fence(ctx context.Context, key string) redis.Cmder {
+	if !s.fences || key == "" {
+		return redis.NewStatusCmd(ctx, "ping")
+	}
+	return script(ctx, fenceScript, key)
 }
 
 func (p proof) cmds() (cmds []redis.Cmder) {
+	if p.fence != nil {
+		cmds = append(cmds, p.fence)
+	}
 	if p.aof != nil {
 		cmds = append(cmds, p.aof)
 	}
@@ -176,49 +197,52 @@ func (p proof) cmds() (cmds []redis.Cmder) {
 	return append(cmds, p.role)
 }
 
-// confirm reads the proof. Not confirmed is an error: the write may stand, and may be repeated.
-func (d *durability) confirm(ctx context.Context, c *redis.Client, p proof) error {
+// confirm reads the proof, and asks for another where it is not what the server now has to prove: it was connected to
+// for this write, or promoted, or its first replica came. Not confirmed is an error: the write may stand, and may be
+// repeated.
+func (d *durability) confirm(ctx context.Context, c *redis.Client, key string, p proof) error {
+	for {
+		again, err := d.read(ctx, c, p)
+		if err != nil {
+			return err
+		}
+		if !again && d.standing() == p.under {
+			return nil
+		}
+		p = d.ask(ctx, key)
+		roundTrip(ctx, c, p.cmds())
+	}
+}
+
+// read tells whether the proof has to be another.
+func (d *durability) read(ctx context.Context, c *redis.Client, p proof) (again bool, err error) {
 	if err := firstError(p.cmds()); err != nil {
-		return err
+		return false, err
 	}
 	if p.aof != nil && (len(p.aof.Val()) == 0 || p.aof.Val()[0] < 1) {
-		return errUnsynced
+		return false, errUnsynced
 	}
 	if p.wait != nil {
 		if p.wait.Val() > 0 {
-			return nil
+			return false, nil
 		}
-		return d.alone(ctx, c)
+		return true, d.alone(ctx, c)
 	}
 	switch role := p.role.Val(); {
 	case len(role) < 3 || role[0] != "master":
-		return errDemoted
+		return false, errDemoted
 	case none(role[2]):
-		return nil
+		return false, nil
 	}
-	return d.joined(ctx, c)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.known.replicated = true
+	return true, nil
 }
 
 func none(list any) bool {
 	replicas, _ := list.([]any)
 	return len(replicas) == 0
-}
-
-// joined waits for the first replica that has come since the last write. A connection's WAIT is for all that the
-// server had written at its last command.
-func (d *durability) joined(ctx context.Context, c *redis.Client) error {
-	d.mu.Lock()
-	d.replicated = true
-	d.mu.Unlock()
-	cmds := []redis.Cmder{redis.NewStatusCmd(ctx, "ping"), wait(ctx)}
-	roundTrip(ctx, c, cmds)
-	if err := firstError(cmds); err != nil {
-		return err
-	}
-	if cmds[1].(*redis.IntCmd).Val() < 1 {
-		return errUnconfirmed
-	}
-	return nil
 }
 
 // alone is right for a server that was promoted since it was last seen with a replica.
@@ -232,7 +256,9 @@ func (d *durability) alone(ctx context.Context, c *redis.Client) error {
 	if field(replication.Val(), "role") != "master" {
 		return errDemoted
 	}
-	if d.observe(process.Val(), replication.Val()); d.isReplicated() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.note(process.Val(), replication.Val()); d.known.replicated {
 		return errUnconfirmed
 	}
 	return nil

@@ -57,6 +57,59 @@ func TestEveryCallEndsOnSets(t *testing.T) {
 	}
 }
 
+// TestIdleNodeAndReturnedPrimary: a node that had nothing to do while a replica took over. The old primary is back, and
+// nobody has told it yet: the node takes it for the primary neither for reads nor for writes.
+func TestIdleNodeAndReturnedPrimary(t *testing.T) {
+	for name, start := range sets {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			set := start(t, silence)
+			idle, busy := open(t, set.URL, store.Options{}), open(t, set.URL, store.Options{})
+			var before, meanwhile, after []string
+			for i := range 12 { // some of them on each server of a cluster
+				before, meanwhile, after = append(before, fmt.Sprint("before", i)), append(meanwhile, fmt.Sprint("meanwhile", i)), append(after, fmt.Sprint("after", i))
+			}
+			objections(t, idle, before)
+			old := set.Failover((*storetest.Redis).Kill)
+			meanwhile = objections(t, busy, meanwhile)
+			old.Start()
+			seen(t, idle, meanwhile)
+			acknowledged := objections(t, idle, after)
+			if len(acknowledged) == 0 {
+				t.Error("the node does not find the new primary")
+			}
+			set.Whole()
+			seen(t, busy, acknowledged)
+		})
+	}
+}
+
+// objections returns those that were acknowledged.
+func objections(t *testing.T, s store.State, persons []string) (acknowledged []string) {
+	t.Helper()
+	for _, person := range persons {
+		if err := object(t, s, person); err == nil {
+			acknowledged = append(acknowledged, person)
+		} else {
+			t.Log(person, err)
+		}
+	}
+	return acknowledged
+}
+
+func seen(t *testing.T, s store.State, persons []string) {
+	t.Helper()
+	facts, err := s.Facts(t.Context(), persons)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, person := range persons {
+		if len(facts[person].OptOuts) == 0 {
+			t.Errorf("the opt-out of %s was acknowledged and is not there", person)
+		}
+	}
+}
+
 // writers write to two nodes and keep what was acknowledged.
 type writers struct {
 	t     *testing.T

@@ -16,8 +16,6 @@ import (
 var (
 	//go:embed lua/guard_begin.lua
 	guardBeginScript string
-	//go:embed lua/guard_renew.lua
-	guardRenewScript string
 	//go:embed lua/guard_end.lua
 	guardEndScript string
 )
@@ -71,8 +69,11 @@ func (s *Store) GuardBegin(ctx context.Context, token string, mark, look []strin
 	return found, s.Record(ctx, entries)
 }
 
-// GuardRenew extends token's marks.
+// GuardRenew marks as GuardBegin does and hears no answer: a mark whose time ended in an outage is gone by now.
 func (s *Store) GuardRenew(ctx context.Context, token string, keys []string, now, until time.Time) error {
+	if token == "" {
+		return errNoToken
+	}
 	if len(keys) == 0 {
 		return nil
 	}
@@ -80,7 +81,7 @@ func (s *Store) GuardRenew(ctx context.Context, token string, keys []string, now
 	defer cancel()
 	cmds := make([]redis.Cmder, len(keys))
 	for i, key := range keys {
-		cmds[i] = script(ctx, guardRenewScript, guardKey(key), token, stamp(until), life(now, until))
+		cmds[i] = script(ctx, guardBeginScript, guardKey(key), token, stamp(now), stamp(until), life(now, until), 1)
 	}
 	_, err := s.repeat(ctx, cmds...)
 	return err

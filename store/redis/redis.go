@@ -70,6 +70,9 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 		s.servers.retries = 2
 	}
 	s.servers.primaryOnly = t.scheme == schemeSentinel
+	if s.topology.moves() {
+		s.servers.names = s.topology.names
+	}
 	if err := s.greet(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("state %s: %w", t, err), s.Close())
 	}

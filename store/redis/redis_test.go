@@ -166,10 +166,10 @@ func awaitReplica(t *testing.T, primary *storetest.Redis) {
 }
 
 // openImpatient opens a store whose calls have 100 ms; on a busy machine opening may take it more than one try.
-func openImpatient(t *testing.T, url string) store.State {
+func openImpatient(t *testing.T, url string, durability store.Durability) store.State {
 	t.Helper()
 	for try := 1; ; try++ {
-		s, err := store.Open(t.Context(), url, store.Options{Timeout: 100 * time.Millisecond})
+		s, err := store.Open(t.Context(), url, store.Options{Durability: durability, Timeout: 100 * time.Millisecond})
 		if err == nil {
 			t.Cleanup(func() { s.Close() })
 			return s
@@ -182,17 +182,19 @@ func openImpatient(t *testing.T, url string) store.State {
 
 func TestEveryCallEndsWhenNobodyAnswers(t *testing.T) {
 	r := storetest.StartRedis(t)
-	s := openImpatient(t, r.URL())
+	strict, assumed := openImpatient(t, r.URL(), store.Strict), openImpatient(t, r.URL(), store.Assumed)
 	t.Run("stopped", func(t *testing.T) {
 		if err := r.Process().Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 		defer r.Process().Signal(syscall.SIGCONT)
-		storetest.Unanswered(t, s)
+		storetest.Unanswered(t, strict)
+		storetest.Unanswered(t, assumed)
 	})
 	t.Run("gone", func(t *testing.T) {
 		r.Kill()
-		storetest.Unanswered(t, s)
+		storetest.Unanswered(t, strict)
+		storetest.Unanswered(t, assumed)
 		r.Start()
 		lasting := open(t, r.URL(), store.Options{})
 		if err := object(t, lasting, "p"); err != nil {
@@ -434,8 +436,21 @@ func TestKeysHoldNoAddressAndOneSlotHoldsAPerson(t *testing.T) {
 }
 
 func TestFullMemory(t *testing.T) {
-	r := storetest.StartRedis(t)
-	s := open(t, r.URL(), store.Options{})
+	for _, durability := range []store.Durability{store.Strict, store.Assumed, store.None} {
+		t.Run(string(durability), func(t *testing.T) {
+			r := storetest.StartRedis(t)
+			fullMemory(t, r, open(t, r.URL(), store.Options{Durability: durability}))
+		})
+	}
+	t.Run("with a replica", func(t *testing.T) {
+		r := storetest.StartRedis(t, "--repl-diskless-sync-delay", "0")
+		startReplica(t, r)
+		fullMemory(t, r, open(t, r.URL(), store.Options{}))
+	})
+}
+
+// fullMemory: what is not kept is not acknowledged, and what makes room goes on.
+func fullMemory(t *testing.T, r *storetest.Redis, s store.State) {
 	add := func(id string) (bool, error) {
 		return s.SpoolAdd(t.Context(), "n", "q", at, []byte("body"), map[string][]byte{id: nil}, 1<<30)
 	}
@@ -446,7 +461,10 @@ func TestFullMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries := []policy.Entry{{ID: "e1", At: at}, {ID: "e2", At: at}}
-	for name, err := range map[string]error{"add": second(add("c2")), "record": s.Record(t.Context(), entries), "opt-out": object(t, s, "p")} {
+	for name, err := range map[string]error{
+		"add": second(add("c2")), "record": s.Record(t.Context(), entries), "opt-out": object(t, s, "p"),
+		"guard": s.GuardEnd(t.Context(), "token", map[string][]byte{"p/a": []byte("250 a")}, at, at.Add(time.Hour), entries),
+	} {
 		if err == nil || !strings.Contains(err.Error(), "memory is full") {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -2,19 +2,20 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// sentinels know who is the primary. The answer of the newest configuration counts, so that one sentinel that is cut
-// off with the old primary does not lead to it.
+// sentinels know who is the primary: the one that more than half of those that the URL names agree on. So no two
+// gateways take two servers for it at a time, and a sentinel that is cut off with the old primary leads nobody to it.
 type sentinels struct {
 	view  view[string]
+	sworn view[string] // what is asked for a server that is new
 	name  string
 	addrs []string
 	at    map[string]*sentinel
@@ -43,35 +44,69 @@ func newSentinels(t target) *sentinels {
 		}
 		s.at[addr] = one
 	}
-	s.view.load = s.load
+	s.view.load, s.sworn.load = s.load, s.swear
 	return s
 }
 
-// named is what one sentinel says.
-type named struct {
-	addr  string
-	epoch int64
+// vote is whom one sentinel names.
+type vote struct {
+	addr      string
+	down      bool // it does not reach that one
+	replacing bool // enough of them do not
 }
 
 func (s *sentinels) load(ctx context.Context) (string, error) {
-	answers, err := ask(ctx, s.addrs, func(ctx context.Context, addr string) (named, error) {
-		master, err := s.at[addr].master(ctx, s.name)
-		if err != nil {
-			return named{}, fmt.Errorf("sentinel %s: %w", addr, s.explain(err))
+	return s.elect(ctx, func(vote) bool { return true }, func(elected string) bool { return elected != "" })
+}
+
+// swear counts those who reach whom they name, and asks all: a primary that came back is named by the others until the
+// one that is replacing it is done.
+func (s *sentinels) swear(ctx context.Context) (string, error) {
+	replaced := map[string]bool{}
+	elected, err := s.elect(ctx, func(v vote) bool {
+		replaced[v.addr] = replaced[v.addr] || v.replacing
+		return !v.down
+	}, func(string) bool { return false })
+	if err == nil && replaced[elected] {
+		return "", errors.New("a sentinel is replacing it")
+	}
+	return elected, err
+}
+
+// elect asks until it is done.
+func (s *sentinels) elect(ctx context.Context, counts func(vote) bool, done func(elected string) bool) (elected string, err error) {
+	votes := map[string]int{}
+	answers, err := ask(ctx, s.addrs, s.vote, func(got []vote) bool {
+		v := got[len(got)-1]
+		if counts(v) {
+			votes[v.addr]++
 		}
-		epoch, err := strconv.ParseInt(master["config-epoch"], 10, 64)
-		return named{net.JoinHostPort(master["ip"], master["port"]), epoch}, err
+		if votes[v.addr] > len(s.addrs)/2 {
+			elected = v.addr
+		}
+		return done(elected)
 	})
-	if len(answers) == 0 {
+	switch {
+	case elected != "":
+		return elected, nil
+	case len(answers) == 0:
 		return "", err
+	case len(answers) > len(s.addrs)/2:
+		return "", errChanging
 	}
-	newest := answers[0]
-	for _, a := range answers {
-		if a.epoch > newest.epoch {
-			newest = a
-		}
+	return "", fmt.Errorf("%d of the %d sentinels answered, more than half must: %w", len(answers), len(s.addrs), err)
+}
+
+func (s *sentinels) vote(ctx context.Context, addr string) (vote, error) {
+	master, err := s.at[addr].master(ctx, s.name)
+	if err != nil {
+		return vote{}, fmt.Errorf("sentinel %s: %w", addr, s.explain(err))
 	}
-	return newest.addr, nil
+	flags := master["flags"]
+	return vote{
+		addr: net.JoinHostPort(master["ip"], master["port"]), down: strings.Contains(flags, "_down"),
+		replacing: strings.Contains(flags, "o_down") || strings.Contains(flags, "failover_in_progress"),
+	}, nil
 }
 
 // master asks with the login that works.
@@ -116,12 +151,26 @@ func (s *sentinels) primaries(ctx context.Context) ([]string, error) {
 	return []string{addr}, err
 }
 
+func (s *sentinels) names(ctx context.Context, addr string) error {
+	primary, err := s.sworn.anew(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return unnamed(err.Error())
+	case primary != addr:
+		return unnamed("the sentinels name another primary")
+	}
+	return nil
+}
+
 func (s *sentinels) renew(ctx context.Context) { s.view.renew(ctx) }
 
 func (*sentinels) moves() bool { return true }
 
 func (s *sentinels) close() {
 	s.view.close()
+	s.sworn.close()
 	for _, one := range s.at {
 		for _, c := range one.logins {
 			_ = c.Close()

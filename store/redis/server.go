@@ -19,9 +19,13 @@ const (
 type server struct {
 	addr    string
 	reads   *redis.Client
-	writes  *redis.Client // never repeats by itself: nobody knows whether the first try was executed
-	probe   *redis.Client // asks about the cluster, whatever the others wait for
-	durable *durability   // nil: not verified
+	writes  *redis.Client                                // never repeats by itself: nobody knows whether the first try was executed
+	probe   *redis.Client                                // asks about the cluster, whatever the others wait for
+	durable *durability                                  // nil: not verified
+	names   func(ctx context.Context, addr string) error // nil: no other can take over
+
+	mu  sync.Mutex
+	run string // run_id of the process that was named last
 }
 
 func (v *server) close() error {
@@ -34,6 +38,7 @@ type servers struct {
 	retries     int           // of reads, where no other server can take over
 	primaryOnly bool          // reads refuse a replica; those of a cluster do so by themselves
 	verify      bool
+	names       func(ctx context.Context, addr string) error // the topology's, where another server can take over
 
 	mu     sync.Mutex
 	at     map[string]*server
@@ -56,7 +61,7 @@ func (s *servers) get(addr string) (*server, error) {
 }
 
 func (s *servers) open(addr string) *server {
-	v := &server{addr: addr}
+	v := &server{addr: addr, names: s.names}
 	read, write, probe := s.options, s.options, s.options
 	read.Addr, write.Addr, probe.Addr = addr, addr, addr
 	if read.MaxRetries = -1; s.retries > 0 {
@@ -65,15 +70,54 @@ func (s *servers) open(addr string) *server {
 	write.MaxRetries, probe.MaxRetries = -1, -1
 	probe.PoolSize, probe.MaxIdleConns = 2, 2
 	probe.DialTimeout, probe.ReadTimeout, probe.WriteTimeout = enquiry/2, enquiry/2, enquiry/2
+	read.OnConnect, write.OnConnect = v.known, v.known
 	if s.primaryOnly {
-		read.OnConnect = onlyPrimary
+		read.OnConnect = both(v.known, onlyPrimary)
 	}
 	if s.verify {
 		v.durable = &durability{}
-		write.OnConnect = v.durable.verify
+		write.OnConnect = both(v.known, v.durable.verify)
 	}
 	v.reads, v.writes, v.probe = redis.NewClient(&read), redis.NewClient(&write), redis.NewClient(&probe)
 	return v
+}
+
+type check func(context.Context, *redis.Conn) error
+
+// both checks a new connection twice.
+func both(first, second check) check {
+	return func(ctx context.Context, c *redis.Conn) error {
+		if err := first(ctx, c); err != nil {
+			return err
+		}
+		return second(ctx, c)
+	}
+}
+
+// known keeps off a process that is new until its address is named as a primary's by who was asked after the connect:
+// a primary that was replaced and came back takes itself for one until it is told.
+func (v *server) known(ctx context.Context, c *redis.Conn) error {
+	if v.names == nil {
+		return nil
+	}
+	info, err := c.Info(ctx, "server").Result()
+	if ctx.Err() != nil || unanswered(err) {
+		return err
+	}
+	run := field(info, "run_id") // "" where INFO is forbidden: each connection is a new process's
+	v.mu.Lock()
+	same := run != "" && run == v.run
+	v.mu.Unlock()
+	if same {
+		return nil
+	}
+	if err := v.names(ctx, v.addr); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	v.run = run
+	v.mu.Unlock()
+	return nil
 }
 
 // onlyPrimary keeps reads off a server that has become a replica: it may not know the newest opt-out.
@@ -147,19 +191,25 @@ func (v *server) read(ctx context.Context, cmds []redis.Cmder) error {
 func (v *server) write(ctx context.Context, cmds []redis.Cmder) error {
 	if v.durable == nil {
 		roundTrip(ctx, v.writes, cmds)
-		return nil
+		return firstFailure(cmds)
 	}
-	p := v.durable.ask(ctx)
+	key := keyOf(cmds[0])
+	p := v.durable.ask(ctx, key)
 	roundTrip(ctx, v.writes, append(cmds[:len(cmds):len(cmds)], p.cmds()...))
+	if err := firstFailure(cmds); err != nil || allFailed(cmds) {
+		return err
+	}
+	return v.durable.confirm(ctx, v.writes, key, p)
+}
+
+// firstFailure is that of the first command that may have been executed.
+func firstFailure(cmds []redis.Cmder) error {
 	for _, cmd := range cmds {
 		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) && !unexecuted(err) {
 			return err
 		}
 	}
-	if allFailed(cmds) {
-		return nil
-	}
-	return v.durable.confirm(ctx, v.writes, p)
+	return nil
 }
 
 func allFailed(cmds []redis.Cmder) bool {

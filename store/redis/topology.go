@@ -1,9 +1,13 @@
 package redis
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // topology tells which server is the primary of a key.
@@ -11,6 +15,8 @@ type topology interface {
 	primary(ctx context.Context, key string) (addr string, err error)
 	// primaries are all servers that take writes.
 	primaries(ctx context.Context) ([]string, error)
+	// names asks anew whether a server is a primary. Any error but ctx's is an unnamed: it is not known to be one.
+	names(ctx context.Context, addr string) error
 	// renew asks anew, after a server turned out not to be what it was thought to be.
 	renew(ctx context.Context)
 	// moves tells whether another server can take over, so that to try again is worth it.
@@ -23,12 +29,23 @@ type fixed string
 
 func (f fixed) primary(context.Context, string) (string, error) { return string(f), nil }
 func (f fixed) primaries(context.Context) ([]string, error)     { return []string{string(f)}, nil }
+func (fixed) names(context.Context, string) error               { return nil }
 func (fixed) renew(context.Context)                             {}
 func (fixed) moves() bool                                       { return false }
 func (fixed) close()                                            {}
 
+// unnamed says why a server that was just connected to is not taken for a primary. It wraps nothing, see refusal.
+type unnamed string
+
+func (u unnamed) Error() string {
+	return "the server may have been replaced while it was away: " + string(u)
+}
+
+// errChanging makes a view forget: what it knew is no longer true for some of those who know.
+var errChanging = errors.New("those who know the primary do not agree on it yet")
+
 const (
-	fresh   = time.Second     // how old what is known may get before it is asked for beside the work
+	fresh   = time.Second     // how old what is known may get before it is waited for
 	enquiry = 2 * time.Second // what one asking may take
 	hurried = 50 * time.Millisecond
 )
@@ -46,12 +63,13 @@ type view[T any] struct {
 	closed  bool
 }
 
-// get answers at once, and waits only where nothing is known.
+// get answers at once where there is work all the time: what is known is asked for beside it. After a rest it waits:
+// another primary may have acknowledged something meanwhile, while the old one is back and does not know.
 func (v *view[T]) get(ctx context.Context) (T, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.ok {
-		if time.Since(v.at) > fresh {
+	if age := time.Since(v.at); v.ok && age <= fresh {
+		if age > fresh/2 {
 			v.start()
 		}
 		return v.known, nil
@@ -62,7 +80,26 @@ func (v *view[T]) get(ctx context.Context) (T, error) {
 	if !v.ok {
 		return v.known, v.err
 	}
-	return v.known, nil
+	return v.known, nil // also where nobody can be asked: as long as its connections hold it is the same process
+}
+
+// anew answers only with what was asked for after the call.
+func (v *view[T]) anew(ctx context.Context) (T, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.running != nil {
+		if err := v.wait(ctx, v.running); err != nil {
+			return v.known, err
+		}
+	}
+	done := v.start()
+	if done == nil {
+		return v.known, redis.ErrClosed
+	}
+	if err := v.wait(ctx, done); err != nil {
+		return v.known, err
+	}
+	return v.known, v.err
 }
 
 // renew returns when what is known is at most a moment old, or nobody could be asked.
@@ -92,6 +129,8 @@ func (v *view[T]) run(done chan struct{}) {
 	defer v.mu.Unlock()
 	if v.err = err; err == nil {
 		v.known, v.ok = known, true
+	} else if errors.Is(err, errChanging) {
+		v.ok = false
 	}
 	v.at, v.running = time.Now(), nil
 	close(done)
@@ -123,9 +162,9 @@ func (v *view[T]) close() {
 	}
 }
 
-// ask asks all of them at once, until more than half have answered: a change is known to a majority of those who
-// agreed on it. Those who are slower than that are not waited for.
-func ask[T any](ctx context.Context, addrs []string, question func(context.Context, string) (T, error)) ([]T, error) {
+// ask asks all of them at once, until the answers are enough; those who are slower are not waited for. The error is
+// the first, where they are not.
+func ask[T any](ctx context.Context, addrs []string, question func(context.Context, string) (T, error), enough func([]T) bool) ([]T, error) {
 	type answer struct {
 		value T
 		err   error
@@ -142,19 +181,13 @@ func ask[T any](ctx context.Context, addrs []string, question func(context.Conte
 	for range addrs {
 		select {
 		case a := <-answers:
-			if a.err == nil {
-				got = append(got, a.value)
-			} else if first == nil {
-				first = a.err
+			if a.err != nil {
+				first = cmp.Or(first, a.err)
+			} else if got = append(got, a.value); enough(got) {
+				return got, nil
 			}
 		case <-ctx.Done():
-			if first == nil {
-				first = ctx.Err()
-			}
-			return got, first
-		}
-		if len(got) > len(addrs)/2 {
-			return got, nil
+			return got, cmp.Or(first, ctx.Err())
 		}
 	}
 	return got, first

@@ -92,15 +92,18 @@ func (s *Store) guardTrim(t *tx, now int64, added int) error {
 	return err
 }
 
-// GuardRenew extends token's marks.
-func (s *Store) GuardRenew(ctx context.Context, token string, keys []string, _, until time.Time) error {
+// GuardRenew marks what is free, as GuardBegin does: a mark that ended in an outage may have been removed.
+func (s *Store) GuardRenew(ctx context.Context, token string, keys []string, now, until time.Time) error {
+	if token == "" {
+		return errNoToken
+	}
 	if len(keys) == 0 {
 		return nil
 	}
 	keys = slices.Clone(keys)
 	return s.write(ctx, 0, func(t *tx) error {
 		for _, key := range keys {
-			if _, err := t.exec("UPDATE guard SET until = ? WHERE key = ? AND token = ? AND answer = x''", nanos(until), key, token); err != nil {
+			if _, err := t.exec(guardMark, key, nanos(until), token, nanos(now)); err != nil {
 				return err
 			}
 		}

@@ -59,6 +59,7 @@ func Run(t *testing.T, open func(t *testing.T) store.State) {
 		{"the guard tells what stands", guardAnswers},
 		{"the guard takes repeated calls", guardRepeated},
 		{"the guard's marks and answers end", guardEnds},
+		{"the guard renews what ended", guardRenewed},
 		{"the guard's entries ride along", guardEntries},
 		{"the guard has one taker", guardConcurrently},
 		{"the guard forgets what is over", guardForgets},
