@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -257,6 +258,15 @@ func (p *PassUpstream) makeRoom() {
 type tokenConn struct {
 	net.Conn
 	release func()
+}
+
+// SyscallConn lets what came over the connection be looked at.
+func (c *tokenConn) SyscallConn() (syscall.RawConn, error) {
+	inner, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return inner.SyscallConn()
 }
 
 func (c *tokenConn) Close() error {

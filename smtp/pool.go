@@ -140,7 +140,7 @@ func (p *pool) kept() *link {
 		last := len(p.unused) - 1
 		l := p.unused[last]
 		p.unused = p.unused[:last]
-		if !quiet(l.socket) { // closed by the server, or told to go
+		if !l.quiet() { // closed by the server, or told to go
 			l.cut()
 			continue
 		}
@@ -283,7 +283,7 @@ func (p *pool) back(l *link, worked bool) {
 	l.used, l.reused, l.carried = p.now(), true, l.carried+1
 	switch {
 	// Bytes that nobody asked for would be taken for the answer to the next command.
-	case l.broken || l.in.Buffered() > 0 || p.closed:
+	case l.broken || p.closed || !l.quiet():
 		delete(p.inUse, l)
 		l.cut()
 	case p.perConnection > 0 && l.carried >= p.perConnection:
