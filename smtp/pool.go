@@ -19,7 +19,8 @@ type pool struct {
 	idle                 time.Duration
 	connect              func(context.Context) (*link, error)
 	now                  func() time.Time
-	life                 context.Context // of what is being opened
+	yields               func(l *link, wanted bool) bool // l is to go, for others' sake; nil: never
+	life                 context.Context                 // of what is being opened
 	end                  context.CancelFunc
 
 	mu      sync.Mutex
@@ -69,17 +70,7 @@ func (p *pool) enter(ctx context.Context, account string) error {
 	}
 	w := p.queue.add(account)
 	p.mu.Unlock()
-	select {
-	case err := <-w.turn:
-		return err
-	case <-ctx.Done():
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.queue.remove(w) && <-w.turn == nil {
-		p.queue.release() // it came at the same moment
-	}
-	return ctx.Err()
+	return p.queue.await(ctx, &p.mu, w, p.queue.release)
 }
 
 func (p *pool) leave() {
@@ -222,6 +213,14 @@ func (p *pool) start() {
 // together count as one, and so they do while others are in use: an ESP's limit is not its death. Who waits then goes on
 // waiting for one of those.
 func (p *pool) failed(started time.Time, err error) {
+	if errors.Is(err, ErrBusy) { // it was no attempt: there was no room for it
+		if len(p.wants) > p.opening {
+			p.wants[0].ready <- given{err: err}
+			p.wants = p.wants[1:]
+		}
+		p.open()
+		return
+	}
 	var away TurnedAwayError
 	limited, working := errors.As(err, &away), len(p.inUse) > 0
 	p.careful = true
@@ -257,7 +256,13 @@ func (p *pool) offer(l *link) {
 		l.cut()
 		return
 	}
-	if i := slices.IndexFunc(p.wants, func(c *want) bool { return !c.fresh || !l.reused }); i >= 0 {
+	i := slices.IndexFunc(p.wants, func(c *want) bool { return !c.fresh || !l.reused })
+	if p.yields != nil && p.yields(l, i >= 0 || len(p.queue.accounts) > 0) {
+		l.giveWay()
+		p.open()
+		return
+	}
+	if i >= 0 {
 		p.inUse[l] = struct{}{}
 		p.wants[i].ready <- given{link: l}
 		p.wants = slices.Delete(p.wants, i, i+1)
