@@ -19,6 +19,7 @@ type link struct {
 	up      *Upstream
 	socket  net.Conn // TCP
 	conn    net.Conn // what is spoken over: the socket or TLS on it
+	records *records // between the two; nil without TLS
 	in      *bufio.Reader
 	out     []byte            // what is written next; its space is used again
 	offers  map[string]string // EHLO keywords, upper case, with their parameters
@@ -185,7 +186,8 @@ func (l *link) startTLS() error {
 }
 
 func (l *link) secure() error {
-	conn := tls.Client(l.socket, l.up.tls)
+	l.records = newRecords(l.socket)
+	conn := tls.Client(l.records, l.up.tls)
 	ctx, cancel := context.WithTimeout(context.Background(), l.up.config.Timeout)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {

@@ -21,13 +21,12 @@ import (
 // connections, and to the rate of the Upstream it was made from. It is safe for concurrent use.
 type PassUpstream struct {
 	up     *Upstream
-	key    [32]byte      // of this process: under it logins are told apart
-	tokens chan struct{} // one for each open connection
+	key    [32]byte // of this process: under it logins are told apart
+	tokens *tokens  // one for each open connection
 
-	waiting atomic.Int32 // connections that wait for a token
-	mu      sync.Mutex
-	logins  map[[32]byte]*PassLogin
-	closed  bool
+	mu     sync.Mutex
+	logins map[[32]byte]*PassLogin
+	closed bool
 }
 
 // PassLogin is a login that the upstream took, shared by the clients that gave the same one. It sends over connections
@@ -49,7 +48,7 @@ var (
 
 // Passing is the same server for clients that log in there themselves; u's own credentials are not used for them.
 func (u *Upstream) Passing() *PassUpstream {
-	p := &PassUpstream{up: u, tokens: make(chan struct{}, u.config.Connections), logins: map[[32]byte]*PassLogin{}}
+	p := &PassUpstream{up: u, tokens: newTokens(u.config.Connections), logins: map[[32]byte]*PassLogin{}}
 	rand.Read(p.key[:])
 	return p
 }
@@ -69,7 +68,6 @@ func (p *PassUpstream) LogIn(ctx context.Context, user, password string) (*PassL
 		return nil, noLogin, err
 	}
 	reply, err := l.up.logInAnew(ctx)
-	p.makeRoom()
 	if err == nil {
 		return l, reply, nil
 	}
@@ -109,14 +107,17 @@ func (p *PassUpstream) join(user, password string) (*PassLogin, error) {
 	l := p.logins[digest]
 	if l == nil {
 		c := p.up.config
-		c.Username, c.Password, c.Rate = user, password, 0
+		// Without ConnectTimeout: there is no next upstream, and the wait for a token is no fault of this one.
+		c.Username, c.Password, c.Rate, c.ConnectTimeout = user, password, 0, 0
 		up, err := NewUpstream(c)
 		if err != nil {
 			return nil, err
 		}
-		up.tls, up.dial, up.answer, up.farewell = p.up.tls, p.dial, p.up.answer, p.up.farewell
-		up.pool.eager = false // its connections are bounded together with the other logins'
 		l = &PassLogin{at: p, digest: digest, up: up}
+		up.tls, up.rate, up.answer, up.farewell = p.up.tls, p.up.rate, p.up.answer, p.up.farewell
+		up.dial = func(ctx context.Context) (net.Conn, error) { return p.dial(ctx, string(digest[:])) }
+		up.pool.eager = false // its connections are bounded together with the other logins'
+		up.pool.yields = l.yields
 		p.logins[digest] = l
 	}
 	l.clients++
@@ -154,13 +155,7 @@ func (l *PassLogin) Send(ctx context.Context, m Message) (Reply, error) {
 	if l.refused.Load() {
 		return loginGone, nil
 	}
-	waiting, cancel := m.waiting(ctx)
-	defer cancel()
-	if err := l.at.up.rate.wait(waiting); err != nil {
-		return Reply{}, fmt.Errorf("upstream %s: waiting for the rate limit: %w", l.at.Name(), busy(err))
-	}
 	reply, err := l.up.Send(ctx, m)
-	l.at.makeRoom()
 	if err == nil {
 		return reply, nil
 	}
@@ -202,41 +197,35 @@ func (l *PassLogin) end() {
 	}
 }
 
-// dial opens a connection once there is a token for it, which it holds until it is closed.
-func (p *PassUpstream) dial(ctx context.Context) (net.Conn, error) {
-	select {
-	case p.tokens <- struct{}{}:
-	default:
-		if err := p.awaitToken(ctx); err != nil {
-			return nil, err
-		}
+// dial opens a connection once there is a token for it, which it holds until it is closed. It waits for that as long
+// as another's message may take.
+func (p *PassUpstream) dial(ctx context.Context, login string) (net.Conn, error) {
+	patience, stop := context.WithTimeout(ctx, p.up.answer)
+	defer stop()
+	token, err := p.tokens.take(patience, login, p.makeRoom)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for a free connection: %w", busy(err))
 	}
 	c, err := p.up.dialTCP(ctx)
 	if err != nil {
-		<-p.tokens
+		token.giveBack()
 		return nil, err
 	}
-	return &tokenConn{Conn: c, release: sync.OnceFunc(func() { <-p.tokens })}, nil
+	return &tokenConn{c, token}, nil
 }
 
-// awaitToken waits as long as another's message may take.
-func (p *PassUpstream) awaitToken(ctx context.Context) error {
-	ctx, stop := context.WithTimeout(ctx, p.up.answer)
-	defer stop()
-	p.waiting.Add(1)
-	defer p.waiting.Add(-1)
-	p.makeRoom()
-	select {
-	case p.tokens <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for a free connection: %w", ctx.Err())
+// yields tells that a connection of this login is to go: another login waits for one, or the upstream refused this one.
+// What becomes unused while somebody waits is not kept: makeRoom does not see it.
+func (l *PassLogin) yields(link *link, wanted bool) bool {
+	if wanted {
+		return link.carried > 0 && l.at.tokens.unfair(string(l.digest[:]), link.carried)
 	}
+	return l.refused.Load() || l.at.tokens.short()
 }
 
 // makeRoom closes the connection that was unused longest, whoever's it is, where another login waits for one.
 func (p *PassUpstream) makeRoom() {
-	if p.waiting.Load() == 0 {
+	if !p.tokens.short() {
 		return
 	}
 	p.mu.Lock()
@@ -251,17 +240,6 @@ func (p *PassUpstream) makeRoom() {
 	if oldest != nil {
 		oldest.up.pool.shed()
 	}
-}
-
-// tokenConn gives its token back when it is closed.
-type tokenConn struct {
-	net.Conn
-	release func()
-}
-
-func (c *tokenConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
 }
 
 // logInAnew opens a connection, in place of an unused one, and keeps it for the next message. The Reply is the

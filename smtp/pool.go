@@ -19,7 +19,8 @@ type pool struct {
 	idle                 time.Duration
 	connect              func(context.Context) (*link, error)
 	now                  func() time.Time
-	life                 context.Context // of what is being opened
+	yields               func(l *link, wanted bool) bool // l is to go, for others' sake; nil: never
+	life                 context.Context                 // of what is being opened
 	end                  context.CancelFunc
 
 	mu      sync.Mutex
@@ -69,17 +70,7 @@ func (p *pool) enter(ctx context.Context, account string) error {
 	}
 	w := p.queue.add(account)
 	p.mu.Unlock()
-	select {
-	case err := <-w.turn:
-		return err
-	case <-ctx.Done():
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.queue.remove(w) && <-w.turn == nil {
-		p.queue.release() // it came at the same moment
-	}
-	return ctx.Err()
+	return p.queue.await(ctx, &p.mu, w, p.queue.release)
 }
 
 func (p *pool) leave() {
@@ -141,7 +132,7 @@ func (p *pool) kept() *link {
 		last := len(p.unused) - 1
 		l := p.unused[last]
 		p.unused = p.unused[:last]
-		if !quiet(l.socket) { // closed by the server, or told to go
+		if !l.quiet() { // closed by the server, or told to go
 			l.cut()
 			continue
 		}
@@ -198,6 +189,9 @@ func (p *pool) size() int { return len(p.unused) + len(p.inUse) + p.opening + p.
 
 // quit ends a connection, whose place is taken when it has gone.
 func (p *pool) quit(l *link) {
+	if c, ok := l.socket.(*tokenConn); ok {
+		c.token.leave()
+	}
 	p.leaving++
 	go func() {
 		l.quit()
@@ -237,6 +231,14 @@ func (p *pool) start() {
 // together count as one, and so they do while others are in use: an ESP's limit is not its death. Who waits then goes on
 // waiting for one of those.
 func (p *pool) failed(started time.Time, err error) {
+	if errors.Is(err, ErrBusy) { // it was no attempt: there was no room for it
+		if len(p.wants) > p.opening {
+			p.wants[0].ready <- given{err: err}
+			p.wants = p.wants[1:]
+		}
+		p.open()
+		return
+	}
 	var away TurnedAwayError
 	limited, working := errors.As(err, &away), len(p.inUse) > 0
 	p.careful = true
@@ -285,6 +287,11 @@ func (p *pool) offer(l *link) {
 		l.cut()
 		return
 	}
+	if p.yields != nil && p.yields(l, len(p.wants) > 0 || len(p.queue.accounts) > 0) {
+		p.quit(l)
+		p.open()
+		return
+	}
 	if len(p.wants) > 0 { // also for who needs a fresh one: it was used just now, or is new
 		p.inUse[l] = struct{}{}
 		p.wants[0].ready <- given{link: l}
@@ -312,7 +319,7 @@ func (p *pool) back(l *link, worked bool) {
 	l.used, l.reused, l.carried = p.now(), true, l.carried+1
 	switch {
 	// Bytes that nobody asked for would be taken for the answer to the next command.
-	case l.broken || l.in.Buffered() > 0 || p.closed:
+	case l.broken || p.closed || !l.quiet():
 		delete(p.inUse, l)
 		l.cut()
 	case p.perConnection > 0 && l.carried >= p.perConnection:

@@ -210,30 +210,40 @@ func TestCloseSaysGoodbye(t *testing.T) {
 }
 
 func TestRate(t *testing.T) {
-	start := time.Unix(1000, 0)
-	r := rateLimit{rate: 4}
-	for i, at := range []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond} {
-		if turn, ok := r.turn(start, time.Time{}); !ok || turn.Sub(start) != at {
-			t.Errorf("turn %d after %v", i, turn.Sub(start))
-		}
-	}
-	if _, ok := r.turn(start, start.Add(700*time.Millisecond)); ok {
-		t.Error("a turn after the deadline")
-	}
-	if turn, ok := r.turn(start, start.Add(750*time.Millisecond)); !ok || turn.Sub(start) != 750*time.Millisecond {
-		t.Error("a turn that was not taken is lost")
-	}
-	if turn, _ := r.turn(start.Add(time.Hour), time.Time{}); turn.Sub(start) != time.Hour {
-		t.Error("turns were saved up")
-	}
-
 	peer := smtptest.New(t, smtptest.Script{})
 	u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.Rate = 0.001 })
 	send(t, u, "b@x.test")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := u.Send(ctx, letter("c@x.test")); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+	if _, err := u.Send(ctx, letter("c@x.test")); !errors.Is(err, ErrBusy) || ctx.Err() != nil {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A moment that nobody used in the end is there for the next message.
+func TestUnusedRate(t *testing.T) {
+	peer := smtptest.New(t, smtptest.Script{Extensions: []string{"PIPELINING"}})
+	u := upstreamTo(t, peer, func(c *UpstreamConfig) { c.Rate = 0.001 })
+	eight := letter("b@x.test")
+	eight.Data = []byte("Subject: hi\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n")
+	if reply, err := u.Send(t.Context(), eight); err != nil || reply != No8BitMIME {
+		t.Fatal(reply, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	send(t, u, "b@x.test")
+	for range 5 {
+		all.Go(func() {
+			if _, err := u.Send(ctx, letter("b@x.test")); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+	}
+	time.Sleep(20 * time.Millisecond) // most of them wait by then; it holds if none does
+	cancel()
+	all.Wait()
+	if tokens := u.rate.limiter.Tokens(); tokens < 0 {
+		t.Errorf("%v moments are left after five who gave up", tokens)
 	}
 }
 

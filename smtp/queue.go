@@ -1,6 +1,10 @@
 package smtp
 
-import "slices"
+import (
+	"context"
+	"slices"
+	"sync"
+)
 
 // queue hands out a bounded number of turns. Who waits is served account by account in rotation, so that the thousand
 // messages of one account hold up another's by one turn. The pool's lock guards it.
@@ -24,6 +28,29 @@ func (q *queue) add(account string) *waiter {
 	}
 	q.waiting[account] = append(q.waiting[account], w)
 	return w
+}
+
+// await returns when w's turn has come. Where ctx ends before that, release passes on a turn that came all the same. mu
+// guards q and is not held.
+func (q *queue) await(ctx context.Context, mu *sync.Mutex, w *waiter, release func()) error {
+	select {
+	case err := <-w.turn:
+		return err
+	case <-ctx.Done():
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !q.remove(w) && <-w.turn == nil {
+		release() // it came at the same moment
+	}
+	return ctx.Err()
+}
+
+// prefer makes a waiting account the next one.
+func (q *queue) prefer(account string) {
+	i := slices.Index(q.accounts, account)
+	copy(q.accounts[1:i+1], q.accounts[:i])
+	q.accounts[0] = account
 }
 
 // release ends a turn, which goes on to the next account's oldest.

@@ -12,12 +12,12 @@ import (
 // quiet tells that nothing came over a connection on which nothing is due: no end, no farewell, no stray answer. It
 // does not wait. A byte that came is lost, the connection being of no use then.
 func quiet(conn net.Conn) bool {
-	tcp, ok := conn.(*net.TCPConn)
+	system, ok := conn.(syscall.Conn)
 	if !ok {
-		return true
+		return false
 	}
 	conn.SetReadDeadline(time.Time{}) // a past one would be an error
-	raw, err := tcp.SyscallConn()
+	raw, err := system.SyscallConn()
 	if err != nil {
 		return false
 	}

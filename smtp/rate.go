@@ -2,49 +2,54 @@ package smtp
 
 import (
 	"context"
-	"sync"
-	"time"
+	"fmt"
+
+	"golang.org/x/time/rate"
 )
 
-// rateLimit spreads messages evenly over time.
+// rateLimit spreads messages evenly over time. One at a time waits for its moment, so that one who gives up wastes none.
 type rateLimit struct {
-	rate float64 // per second; 0: no limit
-	mu   sync.Mutex
-	next time.Time
+	limiter *rate.Limiter
+	next    chan struct{} // holds who waits for the moment
+	spare   chan struct{} // moments of messages that were not sent in the end
 }
 
-// wait returns when the next message may go. Where ctx would end before that, it returns at once and takes no turn.
-func (p *rateLimit) wait(ctx context.Context) error {
-	if p.rate == 0 {
+// newRateLimit allows that many messages per second, 0: any number. spare is how many unused moments are kept.
+func newRateLimit(perSecond float64, spare int) *rateLimit {
+	limit := rate.Limit(perSecond)
+	if perSecond == 0 {
+		limit = rate.Inf
+	}
+	return &rateLimit{rate.NewLimiter(limit, 1), make(chan struct{}, 1), make(chan struct{}, spare)}
+}
+
+// wait returns when the next message may go; ErrBusy where ctx would end before that.
+func (r *rateLimit) wait(ctx context.Context) error {
+	if r.limiter.Limit() == rate.Inf {
 		return nil
 	}
-	deadline, _ := ctx.Deadline()
-	now := time.Now()
-	turn, ok := p.turn(now, deadline)
-	if !ok {
-		return context.DeadlineExceeded
-	}
-	timer := time.NewTimer(turn.Sub(now))
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-r.spare:
 		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	default:
 	}
+	select {
+	case r.next <- struct{}{}:
+	case <-ctx.Done():
+		return busy(ctx.Err())
+	}
+	defer func() { <-r.next }()
+	err := r.limiter.Wait(ctx)
+	if err != nil && ctx.Err() == nil { // it says at once that there is not enough time
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return busy(err)
 }
 
-// turn reserves the next free moment; false, reserving nothing, where that is after deadline (zero: none).
-func (p *rateLimit) turn(now, deadline time.Time) (time.Time, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	turn := now
-	if p.next.After(now) {
-		turn = p.next
+// unspent keeps the moment of a message that was not sent for the next one.
+func (r *rateLimit) unspent() {
+	select {
+	case r.spare <- struct{}{}:
+	default:
 	}
-	if !deadline.IsZero() && turn.After(deadline) {
-		return time.Time{}, false
-	}
-	p.next = turn.Add(time.Duration(float64(time.Second) / p.rate))
-	return turn, true
 }

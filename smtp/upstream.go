@@ -90,7 +90,7 @@ type Upstream struct {
 	config UpstreamConfig
 	tls    *tls.Config
 	pool   *pool
-	rate   rateLimit
+	rate   *rateLimit
 	dial   func(context.Context) (net.Conn, error)
 
 	noChunks lapse // BDAT is not taken as RFC 3030 says, although it is offered: DATA
@@ -133,7 +133,7 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 	if c.Idle == 0 {
 		c.Idle = 30 * time.Second
 	}
-	u := &Upstream{config: c, rate: rateLimit{rate: c.Rate}}
+	u := &Upstream{config: c, rate: newRateLimit(c.Rate, c.Connections)}
 	u.pool = newPool(c, u.connect)
 	u.answer, u.farewell, u.fresh = answerTimeout, farewell, freshFor
 	u.dial = u.dialTCP
@@ -173,7 +173,7 @@ func (u *Upstream) send(ctx context.Context, m Message) (Reply, error) {
 	}
 	defer u.pool.leave()
 	if err := u.rate.wait(waiting); err != nil {
-		return Reply{}, fmt.Errorf("waiting for the rate limit: %w", busy(err))
+		return Reply{}, fmt.Errorf("waiting for the rate limit: %w", err)
 	}
 	fresh := false
 	for tries := 1; ; tries++ {
@@ -223,6 +223,7 @@ func (u *Upstream) run(ctx context.Context, t *transaction) (Reply, error) {
 	}
 	switch {
 	case !t.begun:
+		u.rate.unspent()
 		u.pool.unspent(t.link)
 		return reply, err
 	case err != nil && !t.spoken && !t.stale && ctx.Err() == nil:

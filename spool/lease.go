@@ -95,7 +95,7 @@ func (s *Spool) holderOf(id, otherwise string) string {
 // renew goes on until ctx ends: a lease that has ended may still be had again.
 func (s *Spool) renew(ctx context.Context, l *lease, id string, withdraw context.CancelCauseFunc) {
 	every := s.lease() / 3
-	holder, until := l.get()
+	_, until := l.get()
 	timer := time.NewTimer(max(min(every, until.Sub(s.now())/3), 0))
 	defer timer.Stop()
 	for {
@@ -104,7 +104,7 @@ func (s *Spool) renew(ctx context.Context, l *lease, id string, withdraw context
 			return
 		case <-timer.C:
 		}
-		holder, until = l.get()
+		holder, until := l.get()
 		next := s.now().Add(s.lease())
 		limited, cancel := context.WithTimeout(ctx, min(storeTimeout, every/2))
 		ids, err := s.Store.SpoolRenew(limited, holder, next, []string{id})

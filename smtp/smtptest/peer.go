@@ -16,6 +16,7 @@ import (
 type peer struct {
 	up     *Upstream
 	conn   net.Conn
+	out    *gather // below TLS
 	in     *bufio.Reader
 	number int
 	tls    bool
@@ -23,6 +24,28 @@ type peer struct {
 	login  string
 	m      *Message // the open transaction
 	mailed bool     // MAIL came since the last message or RSET, whatever its answer
+}
+
+// gather holds back what is written until it is flushed, so that it arrives together.
+type gather struct {
+	net.Conn
+	holding bool
+	held    []byte
+}
+
+func (g *gather) Write(b []byte) (int, error) {
+	if !g.holding {
+		return g.Conn.Write(b)
+	}
+	g.held = append(g.held, b...)
+	return len(b), nil
+}
+
+func (g *gather) flush() {
+	if g.holding {
+		g.Conn.Write(g.held)
+	}
+	g.holding, g.held = false, nil
 }
 
 // say gives the script's answer to a step, else normal. It returns what was said, and false where the connection ends.
@@ -38,7 +61,11 @@ func (p *peer) send(answer string) (string, bool) {
 	said, end := strings.CutSuffix(answer, Close)
 	said, silent := strings.CutSuffix(said, Silence)
 	if said != "" {
-		io.WriteString(p.conn, strings.TrimSuffix(said, "\r\n")+"\r\n")
+		p.out.holding = strings.Contains(said, Apart) // never a handshake
+		for part := range strings.SplitSeq(said, Apart) {
+			io.WriteString(p.conn, strings.TrimSuffix(part, "\r\n")+"\r\n")
+		}
+		p.out.flush()
 	}
 	if silent {
 		io.Copy(io.Discard, p.in)

@@ -17,9 +17,11 @@ import (
 
 // Close as an answer closes the connection; at the end of an answer it closes after that answer.
 // Silence as an answer says nothing more until the client leaves or the test ends.
+// Apart divides an answer in two that arrive together, over TLS in a record each.
 const (
 	Close   = "\x00close"
 	Silence = "\x00silence"
+	Apart   = "\x00apart"
 )
 
 // Ways of taking BDAT wrongly: it is no command that the server knows; or the chunk is left in the stream where the
@@ -144,6 +146,15 @@ func (u *Upstream) cut() {
 	}
 }
 
+// Stray writes s to every connection that is open now, asked or not.
+func (u *Upstream) Stray(s string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for c := range u.conns {
+		c.Write([]byte(s))
+	}
+}
+
 // Messages are those that were taken (the final dot answered 2yz), in order.
 func (u *Upstream) Messages() []Message {
 	u.mu.Lock()
@@ -229,7 +240,8 @@ func (u *Upstream) accept() {
 		}
 		u.accepted++
 		u.conns[conn] = struct{}{}
-		p := &peer{up: u, conn: conn, number: u.accepted}
+		out := &gather{Conn: conn}
+		p := &peer{up: u, conn: out, out: out, number: u.accepted}
 		u.mu.Unlock()
 		go func() {
 			defer func() {
