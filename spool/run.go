@@ -143,7 +143,10 @@ func (s *Spool) claim(ctx context.Context, n int, full []string) ([]claimed, boo
 			s.pay(ctx, item.ID, holder)
 		case l != nil:
 			l.set(holder, until)
-		case err == nil && s.unsettled(c): // later, when its lease ends
+		case err == nil && s.unsettled(c):
+			if _, err := s.Store.SpoolUpdate(ctx, holder, item.ID, now.Add(time.Second), item.Meta); err != nil {
+				s.log().Warn("a bounce is sent only when its lease ends", "copy", item.ID, "error", err)
+			}
 		case err != nil: // by another version, or damaged: for people to see, and out of the way
 			_, err2 := s.Store.SpoolUpdate(ctx, holder, item.ID, now.Add(time.Hour), item.Meta)
 			s.log().Error("a copy in the spool is unreadable", "copy", item.ID, "error", errors.Join(err, err2))
