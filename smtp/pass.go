@@ -114,8 +114,9 @@ func (p *PassUpstream) join(user, password string) (*PassLogin, error) {
 			return nil, err
 		}
 		l = &PassLogin{at: p, digest: digest, up: up}
+		up.login = string(digest[:])
 		up.tls, up.rate, up.answer, up.farewell = p.up.tls, p.up.rate, p.up.answer, p.up.farewell
-		up.dial = func(ctx context.Context) (net.Conn, error) { return p.dial(ctx, string(digest[:])) }
+		up.dial = func(ctx context.Context) (net.Conn, error) { return p.dial(ctx, up.login) }
 		up.pool.eager = false // its connections are bounded together with the other logins'
 		up.pool.yields = l.yields
 		p.logins[digest] = l
@@ -218,7 +219,7 @@ func (p *PassUpstream) dial(ctx context.Context, login string) (net.Conn, error)
 // What becomes unused while somebody waits is not kept: makeRoom does not see it.
 func (l *PassLogin) yields(link *link, wanted bool) bool {
 	if wanted {
-		return link.carried > 0 && l.at.tokens.unfair(string(l.digest[:]), link.carried)
+		return link.carried > 0 && l.at.tokens.unfair(l.up.login, link.carried)
 	}
 	return l.refused.Load() || l.at.tokens.short()
 }

@@ -3,14 +3,17 @@ package smtp
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"golang.org/x/time/rate"
 )
 
-// rateLimit spreads messages evenly over time. One at a time waits for its moment, so that one who gives up wastes none.
+// rateLimit spreads messages evenly over time. One at a time waits for its moment, so that one who gives up wastes none;
+// the others wait for that, account by account in rotation.
 type rateLimit struct {
 	limiter *rate.Limiter
-	next    chan struct{} // holds who waits for the moment
+	mu      sync.Mutex
+	queue   queue         // of one turn: to be next
 	spare   chan struct{} // moments of messages that were not sent in the end
 }
 
@@ -20,11 +23,13 @@ func newRateLimit(perSecond float64, spare int) *rateLimit {
 	if perSecond == 0 {
 		limit = rate.Inf
 	}
-	return &rateLimit{rate.NewLimiter(limit, 1), make(chan struct{}, 1), make(chan struct{}, spare)}
+	return &rateLimit{
+		limiter: rate.NewLimiter(limit, 1), queue: queue{free: 1, waiting: map[string][]*waiter{}}, spare: make(chan struct{}, spare),
+	}
 }
 
-// wait returns when the next message may go; ErrBusy where ctx would end before that.
-func (r *rateLimit) wait(ctx context.Context) error {
+// wait returns when account's next message may go; ErrBusy where ctx would end before that.
+func (r *rateLimit) wait(ctx context.Context, account string) error {
 	if r.limiter.Limit() == rate.Inf {
 		return nil
 	}
@@ -33,17 +38,34 @@ func (r *rateLimit) wait(ctx context.Context) error {
 		return nil
 	default:
 	}
-	select {
-	case r.next <- struct{}{}:
-	case <-ctx.Done():
-		return busy(ctx.Err())
+	if err := r.enter(ctx, account); err != nil {
+		return busy(err)
 	}
-	defer func() { <-r.next }()
+	defer r.leave()
 	err := r.limiter.Wait(ctx)
 	if err != nil && ctx.Err() == nil { // it says at once that there is not enough time
 		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	return busy(err)
+}
+
+// enter returns when account is next.
+func (r *rateLimit) enter(ctx context.Context, account string) error {
+	r.mu.Lock()
+	if r.queue.free > 0 {
+		r.queue.free--
+		r.mu.Unlock()
+		return nil
+	}
+	w := r.queue.add(account)
+	r.mu.Unlock()
+	return r.queue.await(ctx, &r.mu, w, r.queue.release)
+}
+
+func (r *rateLimit) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.queue.release()
 }
 
 // unspent keeps the moment of a message that was not sent for the next one.

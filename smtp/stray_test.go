@@ -21,15 +21,15 @@ func TestStrayAnswer(t *testing.T) {
 		{"TLS, the client's login", "starttls", true},
 	} {
 		for _, tt := range []struct {
-			name, first string // answer to the first message
-			between     string // written while no message is under way
+			name, first string                   // answer to the first message
+			between     func(*smtptest.Upstream) // while no message is under way
 		}{
 			{name: "with the last answer", first: "250 2.0.0 ok\r\n" + stray},
 			{name: "right behind the last answer", first: "250 2.0.0 ok" + smtptest.Apart + stray},
 			{name: "in one record with an answer as long as the buffer", first: "250 2.0.0 " + strings.Repeat("o", maxAnswerLine-12) + "\r\n" + stray},
-			{name: "while unused", between: stray + "\r\n"},
-			{name: "part of one", between: "25"},
-			{name: "closed", first: "250 2.0.0 ok" + smtptest.Close},
+			{name: "while unused", between: func(u *smtptest.Upstream) { u.Stray(stray + "\r\n") }},
+			{name: "part of one", between: func(u *smtptest.Upstream) { u.Stray("25") }},
+			{name: "closed", between: (*smtptest.Upstream).Cut},
 		} {
 			for _, extensions := range [][]string{smtptest.DefaultExtensions(), smtptest.Chunking()} {
 				step := map[int]string{len(smtptest.DefaultExtensions()): ".", len(smtptest.Chunking()): "BDAT"}[len(extensions)]
@@ -43,7 +43,9 @@ func TestStrayAnswer(t *testing.T) {
 					if reply, err := send(t.Context(), letter("b@x.test")); err != nil || !reply.Positive() {
 						t.Fatal(reply, err)
 					}
-					peer.Stray(tt.between)
+					if tt.between != nil {
+						tt.between(peer)
+					}
 					reply, err := send(t.Context(), letter("c@x.test"))
 					if err != nil || reply.String() != "554 5.6.0 spam" || peer.Connections() != 2 {
 						t.Errorf("%s, %v over %d connections", reply, err, peer.Connections())

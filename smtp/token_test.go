@@ -231,14 +231,17 @@ func TestConnectDoesNotBoundLogins(t *testing.T) {
 // What a login has no use for any more goes to the one that waits, whatever became of its user.
 func TestUnusedConnectionMakesRoom(t *testing.T) {
 	for _, tt := range []struct {
+		name   string
 		at     string // where the connection is held up
+		late   bool   // the other comes after that
 		until  func(ann *PassLogin, cancel context.CancelFunc)
 		before func(peer *smtptest.Upstream)
 	}{
-		{".", func(ann *PassLogin, _ context.CancelFunc) { ann.end() }, func(*smtptest.Upstream) {}},
-		{"AUTH", func(_ *PassLogin, cancel context.CancelFunc) { cancel() }, (*smtptest.Upstream).Cut},
+		{"of a login that was refused", ".", false, func(ann *PassLogin, _ context.CancelFunc) { ann.end() }, func(*smtptest.Upstream) {}},
+		{"of a login that was refused before", ".", true, func(ann *PassLogin, _ context.CancelFunc) { ann.end() }, func(*smtptest.Upstream) {}},
+		{"opened for a message that has gone", "AUTH", false, func(_ *PassLogin, cancel context.CancelFunc) { cancel() }, (*smtptest.Upstream).Cut},
 	} {
-		t.Run("at "+tt.at, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			hold, held := make(chan struct{}), make(chan struct{}, 20)
 			var armed sync.Map
 			peer := smtptest.New(t, smtptest.Script{Login: "ann:ann", Logins: []string{"bob:bob"}, Before: func(step string) {
@@ -261,6 +264,10 @@ func TestUnusedConnectionMakesRoom(t *testing.T) {
 			if tt.at == "AUTH" {
 				<-sent
 			}
+			if tt.late {
+				close(hold)
+				<-sent
+			}
 			in := make(chan error, 1)
 			go func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -271,10 +278,12 @@ func TestUnusedConnectionMakesRoom(t *testing.T) {
 				}
 				in <- err
 			}()
-			until(t, p.tokens.short)
-			armed.Clear()
-			close(hold)
-			<-sent
+			if !tt.late {
+				until(t, p.tokens.short)
+				armed.Clear()
+				close(hold)
+				<-sent
+			}
 			if err := <-in; err != nil {
 				t.Error(err)
 			}

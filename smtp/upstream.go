@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -91,6 +92,7 @@ type Upstream struct {
 	tls    *tls.Config
 	pool   *pool
 	rate   *rateLimit
+	login  string // of a client: in its name messages wait for the rate; "": in their account's
 	dial   func(context.Context) (net.Conn, error)
 
 	noChunks lapse // BDAT is not taken as RFC 3030 says, although it is offered: DATA
@@ -172,7 +174,7 @@ func (u *Upstream) send(ctx context.Context, m Message) (Reply, error) {
 		return Reply{}, fmt.Errorf("waiting for a free connection: %w", busy(err))
 	}
 	defer u.pool.leave()
-	if err := u.rate.wait(waiting); err != nil {
+	if err := u.rate.wait(waiting, cmp.Or(u.login, m.Account)); err != nil {
 		return Reply{}, fmt.Errorf("waiting for the rate limit: %w", err)
 	}
 	fresh := false
