@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 )
 
 // maxChunk is the largest content that goes by BDAT. A larger one takes longer than the round trip that BDAT saves, and
@@ -44,7 +43,7 @@ func (l *link) tryChunk() error {
 // be said again elsewhere. After a refusal DATA goes first too: its 354 shows that no stray answer is under way.
 func (t *transaction) inOne() bool {
 	l, data := t.link, t.m.Data
-	return l.chunks && l.inStep && !l.dirty && !l.up.lapsed(&l.up.noChunks) && len(t.m.To) == 1 &&
+	return l.chunks && l.inStep && !l.dirty && !l.up.distrusts(&l.up.noChunks) && len(t.m.To) == 1 &&
 		len(data) <= maxChunk && bytes.HasSuffix(data, []byte("\r\n")) && l.up.pool.now().Sub(l.used) < l.up.fresh
 }
 
@@ -75,7 +74,7 @@ func (t *transaction) chunk(p parameters) (Reply, error) {
 			break
 		}
 		said.replies = append(said.replies, reply)
-		if !reply.Positive() && !reply.Temporary() && !reply.Permanent() {
+		if !reply.final() {
 			said.err = fmt.Errorf("%w: %d", errGarbage, reply.Code)
 		}
 		if !said.over() && l.in.Buffered() == 0 {
@@ -88,7 +87,7 @@ func (t *transaction) chunk(p parameters) (Reply, error) {
 	t.stale = end.lost && t.kept
 	t.parted = len(said.replies) > 0
 	if t.unchunked = end.unknown; end.unknown {
-		l.up.noChunks.found(l.up.pool.now())
+		l.up.distrust(&l.up.noChunks)
 	}
 	for i, s := range []step{mail, rcpt} {
 		if i < len(said.replies) && !said.replies[i].Positive() {
@@ -161,39 +160,4 @@ func (b burst) judge() ending {
 	default:
 		return ending{reply: last, refused: !last.Positive(), broken: b.unwritten != nil || last.Code == 421}
 	}
-}
-
-// writing starts to write what the server may answer before its end; at once where it is small enough for the buffers.
-// When it is done the answer has its time.
-func (t *transaction) writing(small bool, write func() error) <-chan error {
-	l := t.link
-	l.conn.SetReadDeadline(time.Time{}) // set when the writing ends, which has deadlines of its own
-	written := make(chan error, 1)
-	run := func() {
-		err := write()
-		wait := l.up.answer
-		if err != nil {
-			wait = l.up.farewell
-		}
-		l.conn.SetReadDeadline(time.Now().Add(wait))
-		written <- err
-	}
-	if small {
-		run()
-	} else {
-		go run()
-	}
-	return written
-}
-
-// stop ends a writing that is still under way when the answer came; early tells that it was.
-func (t *transaction) stop(written <-chan error) (unwritten error, early bool) {
-	select {
-	case err := <-written:
-		return err, false
-	default:
-	}
-	t.heard.Store(true)
-	t.link.conn.SetWriteDeadline(time.Now()) // stops a write that is under way, not one that ended
-	return <-written, true
 }

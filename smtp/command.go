@@ -160,7 +160,7 @@ func (d *dialog) mail(arg string) string {
 		d.reply(badSequence.With("a transaction is open already"))
 		return ""
 	case d.login != nil && d.login.Upstream() != d.passing(): // since a reload
-		d.reply(loginGone)
+		d.reply(LoginGone)
 		return ""
 	case !d.server.share(d):
 		d.reply(TooManyConns.With("too many connections of this account, others need them"))

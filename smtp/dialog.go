@@ -210,7 +210,7 @@ func (d *dialog) recovered(ctx context.Context, call func(context.Context) Reply
 				what = e.Error()
 			}
 			id := NewID()
-			d.log.Error("panic", "id", id, "transaction", d.tx.env.ID, "panic", what, "stack", string(debug.Stack()))
+			d.log.Error("panic", "id", id, "message", d.tx.env.ID, "panic", what, "stack", string(debug.Stack()))
 			r = OurFault.With("%s, see %s in its log", OurFault.Text, id)
 		}
 	}()

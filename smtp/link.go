@@ -45,7 +45,7 @@ func (u *Upstream) connect(ctx context.Context) (*link, error) {
 	}
 	l, err := u.establish(ctx)
 	if errors.Is(err, errChunking) && ctx.Err() == nil {
-		u.noChunks.found(u.pool.now())
+		u.distrust(&u.noChunks)
 		return u.establish(ctx)
 	}
 	return l, err
@@ -115,7 +115,7 @@ func (l *link) prepare() error {
 			return err
 		}
 	}
-	if l.offered("PIPELINING") && l.offered("CHUNKING") && !l.up.lapsed(&l.up.noChunks) && !l.up.lapsed(&l.up.lockStep) {
+	if l.offered("PIPELINING") && l.offered("CHUNKING") && !l.up.distrusts(&l.up.noChunks) && !l.up.distrusts(&l.up.lockStep) {
 		return l.tryChunk()
 	}
 	return nil

@@ -71,7 +71,7 @@ var ErrInDoubt = errors.New("answer lost after the final dot: the message may ha
 type Copy struct {
 	ID       string    // unique; "queued as ID"
 	Message  Message   // as the client gave it, To holding the one recipient
-	Upstream string    // name of the upstream it goes to
+	Upstream string    // name of the first of its account's upstreams: its queue; it may go to a later one
 	Note     []byte    // what the relay needs to decide again; opaque to everyone else
 	Accepted time.Time // when the client got its 250
 	Attempts int       // made so far

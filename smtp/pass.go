@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,20 +40,12 @@ type PassLogin struct {
 
 var _ Sender = (*PassLogin)(nil)
 
-var (
-	noLogin   = Reply{454, [3]int{4, 7, 0}, "temporary authentication failure"}                           // RFC 4954 section 6
-	loginGone = Reply{421, [3]int{4, 7, 0}, "the login does not hold any more: connect and log in again"} // RFC 5321 section 3.8
-)
-
 // Passing is the same server for clients that log in there themselves; u's own credentials are not used for them.
 func (u *Upstream) Passing() *PassUpstream {
 	p := &PassUpstream{up: u, tokens: newTokens(u.config.Connections), logins: map[[32]byte]*PassLogin{}}
 	rand.Read(p.key[:])
 	return p
 }
-
-// Name is the upstream's name in the configuration.
-func (p *PassUpstream) Name() string { return p.up.config.Name }
 
 // LogIn tries a login at the upstream; the Reply is the upstream's own answer to AUTH. The login is nil unless that is
 // positive, else the caller releases it in the end. An error says why the upstream was not heard: the Reply is 454 then.
@@ -65,7 +56,7 @@ func (p *PassUpstream) LogIn(ctx context.Context, user, password string) (*PassL
 	}
 	l, err := p.join(user, password)
 	if err != nil {
-		return nil, noLogin, err
+		return nil, NoLogin, err
 	}
 	reply, err := l.up.logInAnew(ctx)
 	if err == nil {
@@ -80,9 +71,9 @@ func (p *PassUpstream) LogIn(ctx context.Context, user, password string) (*PassL
 	case answered:
 		return nil, answer, nil
 	case ctx.Err() != nil:
-		return nil, noLogin, fmt.Errorf("upstream %s: %w (%w)", p.Name(), err, context.Cause(ctx))
+		return nil, NoLogin, fmt.Errorf("upstream %s: %w (%w)", p.up.config.Name, err, context.Cause(ctx))
 	}
-	return nil, noLogin, fmt.Errorf("upstream %s: %w", p.Name(), err)
+	return nil, NoLogin, fmt.Errorf("upstream %s: %w", p.up.config.Name, err)
 }
 
 // loginAnswer is what the upstream answered, where it would serve no connection now or refused the login, now or for good.
@@ -154,7 +145,7 @@ func (l *PassLogin) Upstream() *PassUpstream { return l.at }
 // more the Reply is a 421: the client must connect and log in again.
 func (l *PassLogin) Send(ctx context.Context, m Message) (Reply, error) {
 	if l.refused.Load() {
-		return loginGone, nil
+		return LoginGone, nil
 	}
 	reply, err := l.up.Send(ctx, m)
 	if err == nil {
@@ -164,7 +155,7 @@ func (l *PassLogin) Send(ctx context.Context, m Message) (Reply, error) {
 	switch {
 	case answered && answer.Permanent():
 		l.end()
-		return loginGone, nil
+		return LoginGone, nil
 	case answered:
 		return answer, nil
 	}
@@ -261,52 +252,4 @@ func (u *Upstream) logInAnew(ctx context.Context) (Reply, error) {
 		return Reply{}, errClosed
 	}
 	return reply, nil
-}
-
-// adopt keeps a connection that was not opened for a message; false: the pool is closed.
-func (p *pool) adopt(l *link) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return false
-	}
-	p.breaker.connected(p.now())
-	l.used, l.reused = p.now(), true
-	p.offer(l)
-	return true
-}
-
-// shed closes the connection that was unused longest; false: none is.
-func (p *pool) shed() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	i := p.oldest()
-	if i < 0 {
-		return false
-	}
-	p.quit(p.unused[i])
-	p.unused = slices.Delete(p.unused, i, i+1)
-	return true
-}
-
-// unusedSince is since when a connection has been unused; false: none is.
-func (p *pool) unusedSince() (since time.Time, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	i := p.oldest()
-	if i < 0 {
-		return time.Time{}, false
-	}
-	return p.unused[i].used, true
-}
-
-// oldest is the index of the connection that was unused longest, -1 if there is none.
-func (p *pool) oldest() int {
-	oldest := -1
-	for i, l := range p.unused {
-		if oldest < 0 || l.used.Before(p.unused[oldest].used) {
-			oldest = i
-		}
-	}
-	return oldest
 }

@@ -143,7 +143,7 @@ func TestPassedLoginNotTried(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if l, reply, err := u.Passing().LogIn(t.Context(), "ann", "s3cret"); l != nil || reply != noLogin || err == nil {
+		if l, reply, err := u.Passing().LogIn(t.Context(), "ann", "s3cret"); l != nil || reply != NoLogin || err == nil {
 			t.Errorf("%v, %s, %v", l, reply, err)
 		}
 	})

@@ -126,26 +126,6 @@ func (p *pool) take(ctx context.Context, fresh bool) (*link, error) {
 	return nil, fmt.Errorf("waiting for a connection: %w", ctx.Err())
 }
 
-// kept takes the last unused connection that is still good, nil if there is none.
-func (p *pool) kept() *link {
-	for len(p.unused) > 0 {
-		last := len(p.unused) - 1
-		l := p.unused[last]
-		p.unused = p.unused[:last]
-		if !l.quiet() { // closed by the server, or told to go
-			l.cut()
-			continue
-		}
-		busy := len(p.inUse) > 0
-		p.inUse[l] = struct{}{}
-		if busy && !l.reused { // a spare one: the load is rising
-			p.ahead()
-		}
-		return l
-	}
-	return nil
-}
-
 // open starts as many attempts as are wanted, within the limit and what the breaker allows.
 func (p *pool) open() {
 	for !p.closed && p.opening < len(p.wants) {
@@ -227,9 +207,9 @@ func (p *pool) start() {
 	}()
 }
 
-// failed: an attempt gave no connection. Where the upstream spoke and has enough connections, those that were under way
-// together count as one, and so they do while others are in use: an ESP's limit is not its death. Who waits then goes on
-// waiting for one of those.
+// failed: an attempt gave no connection. Where the upstream turned it away while others are in use, that is an ESP's limit
+// and not its death: the next attempt may wait, and who waits goes on waiting for one of those. Else attempts that were
+// under way together count as one.
 func (p *pool) failed(started time.Time, err error) {
 	if errors.Is(err, ErrBusy) { // it was no attempt: there was no room for it
 		if len(p.wants) > p.opening {
@@ -277,102 +257,6 @@ func (p *pool) fail(err error) {
 	}
 	p.wants = nil
 	p.queue.fail(err)
-}
-
-// offer gives a good connection to who waits for it, else keeps it: a new one behind those that were used, since it is
-// taken only where they are not enough.
-func (p *pool) offer(l *link) {
-	delete(p.inUse, l)
-	if p.closed {
-		l.cut()
-		return
-	}
-	if p.yields != nil && p.yields(l, len(p.wants) > 0 || len(p.queue.accounts) > 0) {
-		p.quit(l)
-		p.open()
-		return
-	}
-	if len(p.wants) > 0 { // also for who needs a fresh one: it was used just now, or is new
-		p.inUse[l] = struct{}{}
-		p.wants[0].ready <- given{link: l}
-		p.wants = p.wants[1:]
-		return
-	}
-	l.rested = true
-	if l.reused {
-		p.unused = append(p.unused, l)
-	} else {
-		p.unused = slices.Insert(p.unused, 0, l)
-	}
-	if p.reaper == nil {
-		p.reaper = time.AfterFunc(p.idle, p.reap)
-	}
-}
-
-// back ends the use of a connection. Worked: the upstream answered over it.
-func (p *pool) back(l *link, worked bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if worked {
-		p.breaker.alive()
-	}
-	l.used, l.reused, l.carried = p.now(), true, l.carried+1
-	switch {
-	// Bytes that nobody asked for would be taken for the answer to the next command.
-	case l.broken || p.closed || !l.quiet():
-		delete(p.inUse, l)
-		l.cut()
-	case p.perConnection > 0 && l.carried >= p.perConnection:
-		delete(p.inUse, l)
-		p.quit(l)
-		p.ahead()
-	default:
-		p.offer(l)
-	}
-	p.open()
-}
-
-// unspent takes back a connection that was not used in the end: nothing is known of it that was not known before.
-func (p *pool) unspent(l *link) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if l.broken || p.closed {
-		delete(p.inUse, l)
-		l.cut()
-	} else {
-		p.offer(l)
-	}
-	p.open()
-}
-
-// reap closes what was unused for too long.
-func (p *pool) reap() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.reaper = nil
-	now, next := p.now(), time.Duration(0)
-	p.unused = slices.DeleteFunc(p.unused, func(l *link) bool {
-		left := p.idle - now.Sub(l.used)
-		if left <= 0 {
-			p.quit(l)
-			return true
-		}
-		if next == 0 || left < next {
-			next = left
-		}
-		return false
-	})
-	if next > 0 && !p.closed {
-		p.reaper = time.AfterFunc(next, p.reap)
-	}
-}
-
-// dismiss closes all unused connections.
-func (p *pool) dismiss() {
-	for _, l := range p.unused {
-		p.quit(l)
-	}
-	p.unused = nil
 }
 
 func (p *pool) close() {

@@ -172,19 +172,6 @@ func (b *body) finish() ([]byte, error) {
 	return b.buf, nil
 }
 
-// has8Bit tells whether BODY=8BITMIME is what the data needs (RFC 6152), declared or not.
-func has8Bit(p []byte) bool {
-	var all byte
-	for len(p) >= 8 {
-		all |= p[0] | p[1] | p[2] | p[3] | p[4] | p[5] | p[6] | p[7]
-		p = p[8:]
-	}
-	for _, c := range p {
-		all |= c
-	}
-	return all >= 0x80
-}
-
 // pace is how long a client may take for its data: any pause up to step, and minRate over the whole.
 type pace struct {
 	start time.Time

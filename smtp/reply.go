@@ -24,19 +24,24 @@ func (r Reply) Temporary() bool { return r.Code/100 == 4 }
 // Permanent tells that the peer will not do it (5yz).
 func (r Reply) Permanent() bool { return r.Code/100 == 5 }
 
+// final tells an answer from garbage: 2yz, 4yz or 5yz.
+func (r Reply) final() bool { return r.Positive() || r.Temporary() || r.Permanent() }
+
 // Named replies; their texts are completed with Reply.With.
 var (
 	OK              = Reply{250, [3]int{2, 0, 0}, "ok"}
-	BadLineEnding   = Reply{550, [3]int{5, 5, 2}, "bare CR or LF in message"}      // RFC 5321 section 2.3.8
-	NoAccount       = Reply{530, [3]int{5, 7, 0}, "authentication required"}       // RFC 4954 section 6
-	BadCredentials  = Reply{535, [3]int{5, 7, 8}, "authentication failed"}         // RFC 4954 section 6
-	TooManyTries    = Reply{421, [3]int{4, 7, 0}, "too many failed logins"}        // RFC 4954 section 4
-	EncryptionFirst = Reply{538, [3]int{5, 7, 11}, "encryption required for AUTH"} // RFC 4954 section 6
-	BadAddress      = Reply{553, [3]int{5, 1, 3}, "malformed recipient address"}   // RFC 3463 section 3.2
-	TooBig          = Reply{552, [3]int{5, 3, 4}, "message is too big"}            // RFC 1870 section 6
-	TooManyRcpts    = Reply{452, [3]int{4, 5, 3}, "too many recipients"}           // RFC 5321 section 4.5.3.1.10
-	TooManyConns    = Reply{421, [3]int{4, 3, 2}, "too many connections"}          // RFC 3463 section 3.4
-	NoAnswer        = Reply{451, [3]int{4, 4, 1}, "no answer from the upstream"}   // RFC 3463 section 3.5
+	BadLineEnding   = Reply{550, [3]int{5, 5, 2}, "bare CR or LF in message"}                                   // RFC 5321 section 2.3.8
+	NoAccount       = Reply{530, [3]int{5, 7, 0}, "authentication required"}                                    // RFC 4954 section 6
+	BadCredentials  = Reply{535, [3]int{5, 7, 8}, "authentication failed"}                                      // RFC 4954 section 6
+	NoLogin         = Reply{454, [3]int{4, 7, 0}, "temporary authentication failure"}                           // RFC 4954 section 6
+	LoginGone       = Reply{421, [3]int{4, 7, 0}, "the login does not hold any more: connect and log in again"} // RFC 5321 section 3.8
+	TooManyTries    = Reply{421, [3]int{4, 7, 0}, "too many failed logins"}                                     // RFC 4954 section 4
+	EncryptionFirst = Reply{538, [3]int{5, 7, 11}, "encryption required for AUTH"}                              // RFC 4954 section 6
+	BadAddress      = Reply{553, [3]int{5, 1, 3}, "malformed recipient address"}                                // RFC 3463 section 3.2
+	TooBig          = Reply{552, [3]int{5, 3, 4}, "message is too big"}                                         // RFC 1870 section 6
+	TooManyRcpts    = Reply{452, [3]int{4, 5, 3}, "too many recipients"}                                        // RFC 5321 section 4.5.3.1.10
+	TooManyConns    = Reply{421, [3]int{4, 3, 2}, "too many connections"}                                       // RFC 3463 section 3.4
+	NoAnswer        = Reply{451, [3]int{4, 4, 1}, "no answer from the upstream"}                                // RFC 3463 section 3.5
 	AnswerLost      = Reply{451, [3]int{4, 4, 2}, "the upstream's answer was lost: the message may have been delivered"}
 	NoTurn          = Reply{451, [3]int{4, 4, 5}, "no turn at the upstream in time"}      // RFC 3463 section 3.5
 	OurFault        = Reply{451, [3]int{4, 3, 0}, "temporary failure in the gateway"}     // RFC 3463 section 3.4

@@ -90,7 +90,7 @@ func (d *dialog) logIn(user, password string) error {
 		var err error
 		if account, ok, err = d.server.Login(ctx, user, password); err != nil {
 			d.log.Error("login could not be decided", "error", err)
-			return Reply{454, [3]int{4, 7, 0}, "temporary authentication failure"} // RFC 4954 section 6
+			return NoLogin
 		}
 		return Reply{235, [3]int{2, 7, 0}, "authentication succeeded"}
 	})

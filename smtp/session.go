@@ -85,11 +85,11 @@ func (s *session) Data(io.Reader) error {
 		d.reply(b.refusal)
 	default:
 		m := Message{Envelope: d.tx.env, To: d.tx.to, Data: data}
-		if has8Bit(data) {
+		if eightBit(data) { // declared or not (RFC 6152)
 			m.Body = string(gosmtp.Body8BitMIME)
 		}
 		answer := d.ask(messageMax, func(ctx context.Context) Reply { return d.server.Handler.Message(ctx, m) })
-		d.log.Debug("message", "transaction", m.ID, "account", m.Account, "recipients", len(m.To), "bytes", len(data), "code", answer.Code)
+		d.log.Debug("message", "message", m.ID, "account", m.Account, "recipients", len(m.To), "bytes", len(data), "code", answer.Code)
 	}
 	return nil
 }

@@ -1,25 +1,18 @@
 package smtp
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"sync/atomic"
-	"time"
 )
 
 // rcptGroup is how many RCPTs go out before their answers are read: many more, and both sides could block writing
 // (RFC 2920 section 3.1).
 const rcptGroup = 50
 
-// bodyPiece is the most of a content that is written at once; each piece has its own deadline.
-const bodyPiece = 64 << 10
-
-var errHeard = errors.New("answered before its end")
-
-// transaction is one message on one connection: MAIL, RCPT, DATA and the content.
+// transaction is one message on one connection: MAIL, RCPT, DATA or BDAT, and the content.
 type transaction struct {
 	link   *link
 	m      Message
@@ -128,7 +121,7 @@ func (t *transaction) groups(p parameters) [][]step {
 		steps = append(steps, t.rcpt(p, i))
 	}
 	data := step{name: "DATA", line: "DATA"}
-	if !t.link.offered("PIPELINING") || t.link.up.lapsed(&t.link.up.lockStep) {
+	if !t.link.offered("PIPELINING") || t.link.up.distrusts(&t.link.up.lockStep) {
 		var groups [][]step
 		for _, s := range append(steps, data) {
 			groups = append(groups, []step{s})
@@ -153,7 +146,7 @@ func (t *transaction) answers(group []step) (refusal Reply, err error) {
 		first := s.name == "RSET" || s.name == "MAIL"
 		if timeout := net.Error(nil); i > 0 && errors.As(err, &timeout) && timeout.Timeout() {
 			// QUIRK: it may throw away what came behind a command. Command by command it will take the next message.
-			t.link.up.lockStep.found(t.link.up.pool.now())
+			t.link.up.distrust(&t.link.up.lockStep)
 		}
 		t.spoken = t.spoken || err == nil
 		if err != nil || reply.Code == 421 {
@@ -214,93 +207,4 @@ func (t *transaction) abandon(mailTaken bool) {
 	if reply, err := t.link.command("the empty message", "."); err != nil || reply.Code == 421 {
 		t.link.broken = true
 	}
-}
-
-// content sends the message and returns the answer to its final dot. It listens while it writes: a server may refuse
-// a message in the middle of it and close (552, 421).
-func (t *transaction) content() (Reply, error) {
-	l := t.link
-	l.inStep = false
-	written := t.writing(len(t.m.Data) < bodyPiece/2, func() error { return t.write(t.m.Data) })
-	reply, err := readAnswer(l.in)
-	unwritten, early := t.stop(written)
-	if err == nil && !reply.Positive() && !reply.Temporary() && !reply.Permanent() {
-		err = fmt.Errorf("%w: %d after the message", errGarbage, reply.Code)
-	}
-	switch {
-	case unwritten == nil && err != nil:
-		return Reply{}, fmt.Errorf("%w: %w", ErrInDoubt, err)
-	case unwritten != nil && early && err != nil:
-		return Reply{}, fmt.Errorf("in the middle of the message: %w", err)
-	case unwritten != nil && (err != nil || reply.Positive()):
-		return Reply{}, fmt.Errorf("in the middle of the message: %w", unwritten)
-	}
-	// A refusal before the end may be followed by a second one: the connection is not to be trusted.
-	if unwritten != nil || early && !reply.Positive() || reply.Code == 421 {
-		l.broken = true
-	}
-	l.inStep = reply.Positive()
-	return reply, nil
-}
-
-// write sends the content with its dots doubled (RFC 5321 section 4.5.2) and the final dot in the last piece. When it
-// returns nil all of it was handed to the connection.
-func (t *transaction) write(data []byte) error {
-	l := t.link
-	if cap(l.out) < bodyPiece {
-		l.out = make([]byte, 0, bodyPiece)
-	}
-	add := func(b []byte) error {
-		const room = bodyPiece - len("\r\n.\r\n")
-		for len(b) > 0 {
-			if len(l.out) >= room {
-				if err := t.flush(); err != nil {
-					return err
-				}
-			}
-			n := min(room-len(l.out), len(b))
-			l.out = append(l.out, b[:n]...)
-			b = b[n:]
-		}
-		return nil
-	}
-	rest := data
-	if bytes.HasPrefix(rest, []byte(".")) {
-		l.out = append(l.out, '.')
-	}
-	for {
-		i := bytes.Index(rest, []byte("\r\n."))
-		if i < 0 {
-			break
-		}
-		if err := add(rest[:i+3]); err != nil {
-			return err
-		}
-		if err := add([]byte(".")); err != nil {
-			return err
-		}
-		rest = rest[i+3:]
-	}
-	if err := add(rest); err != nil {
-		return err
-	}
-	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\r\n")) {
-		l.out = append(l.out, "\r\n"...)
-	}
-	l.out = append(l.out, ".\r\n"...)
-	t.beyond.Store(true)
-	return t.flush()
-}
-
-// flush writes a piece of the content, unless the answer came already. The deadline is set first: either this sees
-// that the answer was heard, or whoever heard it sets the later deadline.
-func (t *transaction) flush() error {
-	l := t.link
-	l.conn.SetWriteDeadline(time.Now().Add(l.up.config.Timeout))
-	if t.heard.Load() {
-		return errHeard
-	}
-	_, err := l.conn.Write(l.out)
-	l.out = l.out[:0]
-	return err
 }

@@ -77,13 +77,16 @@ const (
 	maxKept = 3
 )
 
-// lapse is that the server offers what it does not do. It is held against it for an hour: servers are repaired, and one
-// that was only closing may have been misjudged.
+// lapse is that the server offers what it does not do.
 type lapse struct{ until atomic.Int64 } // UnixNano
 
-func (l *lapse) found(now time.Time) { l.until.Store(now.Add(time.Hour).UnixNano()) }
+// lapseHeld is how long that is held against it: servers are repaired, and one that was only closing may have been
+// misjudged.
+const lapseHeld = time.Hour
 
-func (u *Upstream) lapsed(l *lapse) bool { return u.pool.now().UnixNano() < l.until.Load() }
+func (u *Upstream) distrust(l *lapse) { l.until.Store(u.pool.now().Add(lapseHeld).UnixNano()) }
+
+func (u *Upstream) distrusts(l *lapse) bool { return u.pool.now().UnixNano() < l.until.Load() }
 
 // Upstream sends messages to one server over a bounded set of connections, which it keeps and uses again.
 // It is safe for concurrent use.
@@ -145,9 +148,6 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 	}
 	return u, nil
 }
-
-// Name is the upstream's name in the configuration.
-func (u *Upstream) Name() string { return u.config.Name }
 
 // Send hands over m as Sender says. All recipients are taken or none: where one is refused, its Reply is returned and
 // nothing was sent to the others. Before MAIL there is no Reply: TurnedAwayError where the server said "later",
