@@ -2,7 +2,8 @@
 // Cluster. What changes together lies under one hash tag and changes in one script, so that every write is atomic and
 // can be repeated.
 //
-// Keys: heed:{PERSON} is all that is known of a person; heed:{optouts}:persons an index of those who objected;
+// Keys: heed:{PERSON} is all that is known of a person; heed:{PERSON}:g:HASH what the duplicate guard knows of one
+// submission to it, which the server ends; heed:{optouts}:persons an index of those who objected;
 // heed:{journal}:… the journal; heed:{spool:NN}:… one shard of the spool; heed:{meta}:state the schema and the keys'
 // fingerprint. No key's name holds an address. Scripts build keys from a base, always of the base's own slot.
 //
