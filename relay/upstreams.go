@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"heed/smtp"
 )
@@ -27,4 +28,22 @@ func (r *Relay) offer(ctx context.Context, t *transaction, m smtp.Message) (o sm
 		}
 	}
 	return o
+}
+
+// Ready tells that mail of accounts whose first upstream that is would be tried now, there or at a later one of theirs.
+func (r *Relay) Ready(upstream string) bool {
+	if r.ready(upstream) {
+		return true
+	}
+	for _, a := range r.book.Load().Accounts {
+		if len(a.Upstreams) > 1 && a.Upstreams[0] == upstream && slices.ContainsFunc(a.Upstreams[1:], r.ready) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Relay) ready(upstream string) bool {
+	u, ok := r.Upstreams[upstream].(interface{ Ready() bool })
+	return !ok || u.Ready()
 }

@@ -26,6 +26,24 @@ func (s scripted) Send(context.Context, smtp.Message) (smtp.Reply, error) {
 }
 
 // An account's upstreams are asked in order; only one that cannot have the message is passed over.
+type readyOrNot bool
+
+func (r readyOrNot) Ready() bool { return bool(r) }
+
+func (readyOrNot) Send(context.Context, smtp.Message) (smtp.Reply, error) { return accepted, nil }
+
+// TestReady: the mail of an account goes where one of its upstreams is there.
+func TestReady(t *testing.T) {
+	w := newWorld(t)
+	w.Upstreams = map[string]smtp.Sender{"up": readyOrNot(true), "down": readyOrNot(false), "first": readyOrNot(false), "asks nobody": scripted{}}
+	w.book.Load().Accounts["crm"].Upstreams = []string{"first", "down", "up"}
+	for name, want := range map[string]bool{"up": true, "down": false, "first": true, "asks nobody": true} {
+		if got := w.Ready(name); got != want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
 func TestSeveralUpstreams(t *testing.T) {
 	none := errors.New("connection refused")
 	doubt := fmt.Errorf("%w: EOF", smtp.ErrInDoubt)

@@ -60,5 +60,5 @@ func (b *breaker) alive() { *b = breaker{last: b.last, pause: b.pause, until: b.
 
 // error says since when and why.
 func (b *breaker) error() error {
-	return fmt.Errorf("no connection since %s, after %d attempts: %w", b.since.UTC().Format(time.RFC3339), b.failures, b.cause)
+	return fmt.Errorf("%w: no connection since %s, after %d attempts: %w", ErrDead, b.since.UTC().Format(time.RFC3339), b.failures, b.cause)
 }

@@ -63,6 +63,9 @@ type Sender interface {
 // ErrBusy: no turn came in time, because all connections to the upstream were in use or its rate allowed no more.
 var ErrBusy = errors.New("the upstream is busy")
 
+// ErrDead: the upstream counts as dead and is being looked for; the message was not tried.
+var ErrDead = errors.New("the upstream counts as dead")
+
 // ErrInDoubt: the connection broke after the final dot, or the end of the last chunk, and before its answer (RFC 5321
 // section 4.5.3.2.6, RFC 1047).
 var ErrInDoubt = errors.New("answer lost after the final dot: the message may have been delivered")
@@ -106,7 +109,7 @@ type Outcome struct {
 	Fate     Fate
 	Reply    Reply
 	Upstream string // name of the upstream that it came from, "" where none was asked
-	Untried  bool   // a fault of ours kept the copy from being tried: no attempt is counted
+	Untried  bool   // it was not tried, for a fault of ours or since the upstream is busy or dead: no attempt is counted
 }
 
 // Failure is one recipient that a message was not delivered to.

@@ -251,8 +251,21 @@ func (u *Upstream) Close() error {
 	return nil
 }
 
+// Ready tells that a message would be tried now: the upstream does not count as dead, or it is time to look for it.
+func (u *Upstream) Ready() bool {
+	u.pool.mu.Lock()
+	defer u.pool.mu.Unlock()
+	return u.pool.refusal() == nil
+}
+
 // OutcomeOf is the fate of a message after Send: the one place where answers and errors become fates.
 func OutcomeOf(r Reply, err error) Outcome {
+	o := outcomeOf(r, err)
+	o.Untried = errors.Is(err, ErrBusy) || errors.Is(err, ErrDead)
+	return o
+}
+
+func outcomeOf(r Reply, err error) Outcome {
 	var away TurnedAwayError
 	var unserved UnservedError
 	switch {
@@ -261,7 +274,7 @@ func OutcomeOf(r Reply, err error) Outcome {
 	case errors.As(err, &away):
 		return Outcome{Fate: Deferred, Reply: away.Reply}
 	case errors.Is(err, ErrBusy):
-		return Outcome{Fate: Deferred, Reply: NoTurn, Untried: true}
+		return Outcome{Fate: Deferred, Reply: NoTurn}
 	case errors.As(err, &unserved): // X.3.5: system incorrectly configured
 		return Outcome{Fate: Deferred, Reply: Reply{451, [3]int{4, 3, 5}, "the upstream does not serve this gateway: " + unserved.Error()}}
 	case err != nil:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,4 +85,42 @@ func TestUpstreamsDoNotWaitForEachOther(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What waits for an upstream that counts as dead is not tried in vain, and goes when it is back.
+func TestDeadUpstreamIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ready atomic.Bool
+		tried := map[string]int{}
+		var mu sync.Mutex
+		store := &memory{}
+		s := &Spool{Store: store, Node: "a", Enabled: true, Slots: map[string]int{"esp": 2, "other": 2}}
+		s.Ready = func(queue string) bool { return queue != "esp" || ready.Load() }
+		s.Attempt = func(_ context.Context, c smtp.Copy) smtp.Outcome {
+			mu.Lock()
+			defer mu.Unlock()
+			tried[c.Upstream]++
+			return sent
+		}
+		for i, queue := range []string{"esp", "esp", "esp", "other"} {
+			c := letter(fmt.Sprint("c", i))
+			c.Upstream = queue
+			if err := s.Keep(t.Context(), body, []smtp.Copy{c}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop := running(t, s)
+		defer stop()
+		time.Sleep(time.Hour)
+		mu.Lock()
+		if tried["esp"] != 0 || tried["other"] != 1 {
+			t.Errorf("tried: %v", tried)
+		}
+		mu.Unlock()
+		ready.Store(true)
+		time.Sleep(time.Minute)
+		if len(store.ids()) != 0 {
+			t.Errorf("waiting %v", store.ids())
+		}
+	})
 }

@@ -87,7 +87,7 @@ func (s *Spool) Run(ctx context.Context) error {
 }
 
 // room is how many copies may be claimed at once, and the queues that none may be claimed of: an upstream that hangs
-// holds its own slots and memory and nobody else's.
+// holds its own slots and memory and nobody else's, and what waits for a dead one is not tried in vain.
 func (s *Spool) room(open map[string]claimed) (n int, full []string) {
 	attempts, bytes := map[string]int{}, map[string]int{}
 	for queue := range s.Slots {
@@ -99,7 +99,7 @@ func (s *Spool) room(open map[string]claimed) (n int, full []string) {
 	}
 	n = claimAtOnce
 	for queue, busy := range attempts {
-		if free := s.slots(queue) - busy; free <= 0 || bytes[queue] >= heldBytes {
+		if free := s.slots(queue) - busy; free <= 0 || bytes[queue] >= heldBytes || s.Ready != nil && !s.Ready(queue) {
 			full = append(full, queue)
 		} else {
 			n = min(n, free) // whichever it is that they are of

@@ -70,10 +70,11 @@ type Spool struct {
 	Attempt func(ctx context.Context, c smtp.Copy) smtp.Outcome // decides again, rewrites and sends
 	// Report is told the outcome of every attempt, before the copy is removed. Nil: nobody is.
 	Report  func(ctx context.Context, c smtp.Copy, o smtp.Outcome, event string)
-	Bouncer *Bouncer // nil: no bounces
-	Enabled bool     // false: Keep refuses; what waits is still sent
-	Max     int64    // bytes of all bodies; 0: no limit
-	Node    string   // unique among running gateways
+	Ready   func(queue string) bool // false: its upstream is not to be tried now, what waits for it stays. Nil: all are
+	Bouncer *Bouncer                // nil: no bounces
+	Enabled bool                    // false: Keep refuses; what waits is still sent
+	Max     int64                   // bytes of all bodies; 0: no limit
+	Node    string                  // unique among running gateways
 
 	Retry  []time.Duration // waits between attempts, the last one again and again; default 1m, 5m, 15m, 1h, 4h
 	GiveUp time.Duration   // after acceptance; default 48h

@@ -58,6 +58,8 @@ func TestJudge(t *testing.T) {
 		{"failed", 0, 0, failed, "failed", true, true, 0},
 		{"blocked", 0, 0, blocked, "blocked", true, true, 0},
 		{"not tried", 0, 0, smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault, Untried: true}, "deferred", false, false, time.Minute},
+		{"not tried, after long waits", 4, time.Hour, smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault, Untried: true}, "deferred", false, false, time.Minute},
+		{"not tried, and its time is over", 4, 48 * time.Hour, smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault, Untried: true}, GaveUp, true, true, 0},
 		{"another copy goes in its place", 0, 0, smtp.Outcome{Fate: smtp.Repeated, Reply: smtp.Refused}, "repeated", true, false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -35,7 +36,7 @@ func (s *Spool) judge(c smtp.Copy, o smtp.Outcome) verdict {
 		v.remove, v.bounce = true, o.Fate == smtp.Failed || o.Fate == smtp.Blocked
 		return v
 	}
-	due, again := s.next(c, o.Fate, s.now())
+	due, again := s.next(c, o, s.now())
 	if again {
 		v.due, v.copy.Due = due, due
 		return v
@@ -50,7 +51,7 @@ const defaultGiveUp = 48 * time.Hour
 
 // next is when a copy is due after c.Attempts attempts; false where its time is over. The last attempt is made when
 // it is.
-func (s *Spool) next(c smtp.Copy, f smtp.Fate, now time.Time) (time.Time, bool) {
+func (s *Spool) next(c smtp.Copy, o smtp.Outcome, now time.Time) (time.Time, bool) {
 	end := c.Accepted.Add(either(s.GiveUp, defaultGiveUp))
 	if !now.Before(end) {
 		return now, false
@@ -59,11 +60,15 @@ func (s *Spool) next(c smtp.Copy, f smtp.Fate, now time.Time) (time.Time, bool) 
 	if len(retry) == 0 {
 		retry = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 4 * time.Hour}
 	}
-	due := now.Add(retry[max(min(c.Attempts, len(retry)), 1)-1])
+	step := max(min(c.Attempts, len(retry)), 1)
+	if o.Untried { // nothing is known of how the upstream takes it
+		step = 1
+	}
+	due := now.Add(retry[step-1])
 	if due.After(end) {
 		due = end
 	}
-	if f == smtp.InDoubt && due.Before(now.Add(doubt)) {
+	if o.Fate == smtp.InDoubt && due.Before(now.Add(doubt)) {
 		due = now.Add(doubt)
 	}
 	return due, true
@@ -71,7 +76,7 @@ func (s *Spool) next(c smtp.Copy, f smtp.Fate, now time.Time) (time.Time, bool) 
 
 // report comes before carryOut, once: a crash between them repeats the attempt rather than hiding it.
 func (s *Spool) report(ctx context.Context, v verdict) {
-	s.log().Info("attempt", "copy", v.copy.ID, "upstream", v.copy.Upstream, "event", v.event, "code", v.o.Reply.Code, "attempts", v.copy.Attempts)
+	s.log().Info("attempt", "copy", v.copy.ID, "upstream", cmp.Or(v.o.Upstream, v.copy.Upstream), "event", v.event, "code", v.o.Reply.Code, "attempts", v.copy.Attempts)
 	if s.Report != nil {
 		s.Report(ctx, v.copy, v.o, v.event)
 	}

@@ -69,7 +69,7 @@ func since(s string) (time.Time, error) {
 func entryText(e policy.Entry) string {
 	who := e.Recipient
 	if who == "" && e.Person != "" {
-		who = "(erased) " + e.Person
+		who = "(no address) " + e.Person
 	}
 	parts := []string{e.At.UTC().Format(time.RFC3339), e.Event, e.ID, who}
 	add := func(name, value string) {

@@ -207,7 +207,7 @@ func (optoutsList) Run(a *app) error {
 	err = p.state.OptOuts(a.ctx, func(person, address string, o policy.OptOut) bool {
 		who := address
 		if who == "" {
-			who = "(erased) " + person
+			who = "(no address) " + person
 		}
 		return list.add(map[string]any{"person": person, "address": address, "optout": o}, who+": "+optOutText(o))
 	})

@@ -17,7 +17,7 @@ func (g *gateway) startSpool() {
 		slots[u.Name] = u.Connections
 	}
 	s := &spool.Spool{
-		Store: g.state, Attempt: g.relay.Attempt, Report: g.spoolReport, Enabled: c.Spool.Enabled, Max: int64(c.Spool.Max),
+		Store: g.state, Attempt: g.relay.Attempt, Report: g.spoolReport, Ready: g.relay.Ready, Enabled: c.Spool.Enabled, Max: int64(c.Spool.Max),
 		Node: c.Hostname + "/" + smtp.NewID(), Poll: time.Second, Drain: g.patience / 2, Slots: slots, Retry: c.Spool.Retry, GiveUp: c.Spool.GiveUp, Now: time.Now, Log: g.log,
 		Bouncer: &spool.Bouncer{Upstream: c.Bounces.Upstream, Sender: g.relay.Upstreams[c.Bounces.Upstream], Fallback: c.Bounces.FallbackTo, Hostname: c.Hostname},
 	}
