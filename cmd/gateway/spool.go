@@ -63,7 +63,7 @@ func spoolText(c smtp.Copy, lease time.Time) string {
 }
 
 type spoolShow struct {
-	ID      string `arg:"" help:"ID of the copy, as 'spool list' and 'queued as' say it."`
+	ID      string `arg:"" help:"ID of the copy, as 'spool list' says it, or 'queued as ID' where the message had one recipient."`
 	Message bool   `help:"Print the message as it was given, and nothing else."`
 }
 
@@ -131,7 +131,7 @@ func spoolLines(c smtp.Copy, lease time.Time) [][2]string {
 }
 
 type spoolRetry struct {
-	ID string `arg:"" optional:"" help:"ID of the copy, as 'spool list' and 'queued as' say it; left out: everything that waits."`
+	ID string `arg:"" optional:"" help:"ID of the copy, as 'spool list' says it, or 'queued as ID' where the message had one recipient; left out: everything that waits."`
 }
 
 func (c *spoolRetry) Run(a *app) error {
@@ -163,7 +163,7 @@ func (c *spoolRetry) Run(a *app) error {
 }
 
 type spoolDrop struct {
-	ID     string `arg:"" help:"ID of the copy, as 'spool list' and 'queued as' say it."`
+	ID     string `arg:"" help:"ID of the copy, as 'spool list' says it, or 'queued as ID' where the message had one recipient."`
 	Bounce bool   `help:"Report it to the envelope sender."`
 }
 
