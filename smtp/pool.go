@@ -63,14 +63,7 @@ func (p *pool) enter(ctx context.Context, account string) error {
 		p.mu.Unlock()
 		return err
 	}
-	if p.queue.free > 0 {
-		p.queue.free--
-		p.mu.Unlock()
-		return nil
-	}
-	w := p.queue.add(account)
-	p.mu.Unlock()
-	return p.queue.await(ctx, &p.mu, w, p.queue.release)
+	return p.queue.enter(ctx, &p.mu, account)
 }
 
 func (p *pool) leave() {

@@ -30,6 +30,18 @@ func (q *queue) add(account string) *waiter {
 	return w
 }
 
+// enter takes a turn, waiting for it. mu guards q: it is held when this is called, and not when it returns.
+func (q *queue) enter(ctx context.Context, mu *sync.Mutex, account string) error {
+	if q.free > 0 {
+		q.free--
+		mu.Unlock()
+		return nil
+	}
+	w := q.add(account)
+	mu.Unlock()
+	return q.await(ctx, mu, w, q.release)
+}
+
 // await returns when w's turn has come. Where ctx ends before that, release passes on a turn that came all the same. mu
 // guards q and is not held.
 func (q *queue) await(ctx context.Context, mu *sync.Mutex, w *waiter, release func()) error {

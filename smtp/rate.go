@@ -38,7 +38,8 @@ func (r *rateLimit) wait(ctx context.Context, account string) error {
 		return nil
 	default:
 	}
-	if err := r.enter(ctx, account); err != nil {
+	r.mu.Lock()
+	if err := r.queue.enter(ctx, &r.mu, account); err != nil {
 		return busy(err)
 	}
 	defer r.leave()
@@ -47,19 +48,6 @@ func (r *rateLimit) wait(ctx context.Context, account string) error {
 		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	return busy(err)
-}
-
-// enter returns when account is next.
-func (r *rateLimit) enter(ctx context.Context, account string) error {
-	r.mu.Lock()
-	if r.queue.free > 0 {
-		r.queue.free--
-		r.mu.Unlock()
-		return nil
-	}
-	w := r.queue.add(account)
-	r.mu.Unlock()
-	return r.queue.await(ctx, &r.mu, w, r.queue.release)
 }
 
 func (r *rateLimit) leave() {

@@ -49,13 +49,42 @@ func letter(to ...string) Message {
 	return m
 }
 
+// result is how a message ends at an upstream.
+type result string
+
+const (
+	answered result = "a reply"
+	fault    result = "an error"
+	away     result = "turned away"
+	doubt    result = "in doubt"
+)
+
+// check holds what Send gave against the reply, or a part of the error, that is wanted.
+func (want result) check(t *testing.T, reply Reply, err error, wantReply, wantErr string) {
+	t.Helper()
+	var turned TurnedAwayError
+	switch want {
+	case answered:
+		if err != nil || reply.String() != wantReply {
+			t.Errorf("got %q, %v; want %q", reply, err, wantReply)
+		}
+	case fault:
+		if err == nil || errors.Is(err, ErrInDoubt) || !strings.Contains(err.Error(), wantErr) {
+			t.Errorf("got %q, %v; want a plain error with %q", reply, err, wantErr)
+		}
+	case away:
+		if !errors.As(err, &turned) || errors.Is(err, ErrInDoubt) || turned.Reply.String() != wantReply ||
+			OutcomeOf(reply, err) != (Outcome{Fate: Deferred, Reply: turned.Reply}) {
+			t.Errorf("got %q, %v; want to be turned away by %q", reply, err, wantReply)
+		}
+	case doubt:
+		if !errors.Is(err, ErrInDoubt) || !strings.Contains(err.Error(), wantErr) {
+			t.Errorf("got %q, %v; want ErrInDoubt with %q", reply, err, wantErr)
+		}
+	}
+}
+
 func TestUpstreamMisbehaviour(t *testing.T) {
-	const (
-		answered = "a reply"
-		fault    = "an error"
-		away     = "turned away"
-		doubt    = "in doubt"
-	)
 	large := letter("b@x.test")
 	large.Data = append([]byte("Subject: large\r\n\r\n"), bytes.Repeat([]byte("0123456789012345678901234567890123456789\r\n"), 400_000)...)
 	noticed := letter("b@x.test")
@@ -69,7 +98,7 @@ func TestUpstreamMisbehaviour(t *testing.T) {
 		name   string
 		script smtptest.Script
 		m      Message // zero: a letter
-		want   string
+		want   result
 		reply  string // its String
 		err    string // part of the error
 		seen   int    // messages that reached their final dot
@@ -144,26 +173,7 @@ func TestUpstreamMisbehaviour(t *testing.T) {
 			if kept := keeps(u); kept != tt.kept {
 				t.Errorf("the connection was kept: %v", kept)
 			}
-			switch tt.want {
-			case answered:
-				if err != nil || reply.String() != tt.reply {
-					t.Errorf("got %q, %v; want %q", reply, err, tt.reply)
-				}
-			case fault:
-				if err == nil || errors.Is(err, ErrInDoubt) || !strings.Contains(err.Error(), tt.err) {
-					t.Errorf("got %q, %v; want a plain error with %q", reply, err, tt.err)
-				}
-			case away:
-				var turned TurnedAwayError
-				if !errors.As(err, &turned) || errors.Is(err, ErrInDoubt) || turned.Reply.String() != tt.reply ||
-					OutcomeOf(reply, err) != (Outcome{Fate: Deferred, Reply: turned.Reply}) {
-					t.Errorf("got %q, %v; want to be turned away by %q", reply, err, tt.reply)
-				}
-			case doubt:
-				if !errors.Is(err, ErrInDoubt) || !strings.Contains(err.Error(), tt.err) {
-					t.Errorf("got %q, %v; want ErrInDoubt with %q", reply, err, tt.err)
-				}
-			}
+			tt.want.check(t, reply, err, tt.reply, tt.err)
 			seen := peer.Seen()
 			if len(seen) != tt.seen {
 				t.Fatalf("%d messages reached their final dot, want %d", len(seen), tt.seen)
