@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"heed/policy"
@@ -170,6 +171,9 @@ func (r *Relay) Attempt(ctx context.Context, c smtp.Copy) smtp.Outcome {
 	t, j, err := r.again(c)
 	if err != nil {
 		return r.notNow(c, err)
+	}
+	if !slices.ContainsFunc(t.account.Upstreams, r.ready) { // all of them count as dead: nothing to decide or to record
+		return smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.NoAnswer, Upstream: t.account.Upstreams[0], Untried: true}
 	}
 	if instead, err := r.takeOver(ctx, t, j, c); err != nil {
 		return r.notNow(c, err)

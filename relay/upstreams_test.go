@@ -32,6 +32,24 @@ func (r readyOrNot) Ready() bool { return bool(r) }
 
 func (readyOrNot) Send(context.Context, smtp.Message) (smtp.Reply, error) { return accepted, nil }
 
+// TestAttemptAtDeadUpstreams: nothing is decided and nothing recorded for what cannot be tried.
+func TestAttemptAtDeadUpstreams(t *testing.T) {
+	w := newWorld(t)
+	w.consent("a@firma.example")
+	w.answer = answers(later, nil)
+	w.submit("crm", "", "a@firma.example")
+	recorded := len(w.entries)
+	w.Upstreams = map[string]smtp.Sender{"esp": readyOrNot(false)}
+	for _, c := range w.kept {
+		if o := w.Attempt(t.Context(), c); o.Fate != smtp.Deferred || !o.Untried || len(w.entries) != recorded {
+			t.Errorf("%+v, %d entries more", o, len(w.entries)-recorded)
+		}
+	}
+	if len(w.kept) != 1 {
+		t.Errorf("%d kept", len(w.kept))
+	}
+}
+
 // TestReady: the mail of an account goes where one of its upstreams is there.
 func TestReady(t *testing.T) {
 	w := newWorld(t)

@@ -45,18 +45,35 @@ func (b *breaker) rest(now time.Time, cause error) {
 	b.last, b.until, b.cause = now, now.Add(b.pause+rand.N(b.pause/5)), cause
 }
 
-// connected: an attempt gave a usable connection. Whether the upstream is back the next message shows; while it does
-// others keep away, for a pause at most.
-func (b *breaker) connected(now time.Time) {
-	if b.open() {
-		b.until = now.Add(b.pause)
-		return
+// connected: an attempt gave a usable connection. Whether a dead upstream is back the next message shows.
+func (b *breaker) connected() {
+	if !b.open() {
+		b.pause, b.until = 0, time.Time{}
 	}
-	b.pause, b.until = 0, time.Time{}
 }
 
-// alive: the upstream answered a message.
-func (b *breaker) alive() { *b = breaker{last: b.last, pause: b.pause, until: b.until, cause: b.cause} }
+// trial: a message has a connection to a dead upstream. While it shows whether that is back, others keep away, for a
+// pause at most.
+func (b *breaker) trial(now time.Time) {
+	if b.open() {
+		b.until = now.Add(b.pause)
+	}
+}
+
+// idle: there is a connection to a dead upstream, and no message that tries it: the next one may.
+func (b *breaker) idle() {
+	if b.open() {
+		b.until = time.Time{}
+	}
+}
+
+// alive: the upstream answered. A pause that only its limit of connections asks for goes on.
+func (b *breaker) alive() {
+	if b.open() {
+		b.pause, b.until = 0, time.Time{}
+	}
+	b.failures = 0
+}
 
 // error says since when and why.
 func (b *breaker) error() error {

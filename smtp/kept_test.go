@@ -169,6 +169,85 @@ func TestLeavingConnectionsCount(t *testing.T) {
 	}
 }
 
+// countDead opens the breaker, as attempts in vain do.
+func (u *Upstream) countDead() {
+	u.pool.mu.Lock()
+	defer u.pool.mu.Unlock()
+	for range 10 {
+		u.pool.breaker.failed(u.pool.now(), errDown)
+	}
+}
+
+// A login that the upstream takes shows that it is back.
+func TestLoginAfterAnOutage(t *testing.T) {
+	peer := smtptest.New(t, smtptest.Script{Login: "ann:s3cret"})
+	p := upstreamTo(t, peer, nil).Passing()
+	t.Cleanup(func() { p.Close() })
+	stays, _, err := p.LogIn(t.Context(), "ann", "s3cret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stays.Release()
+	c := &clock{}
+	stays.up.pool.mu.Lock()
+	stays.up.pool.now = c.now
+	stays.up.pool.dismiss()
+	stays.up.pool.mu.Unlock()
+	stays.up.countDead()
+	c.advance(2 * time.Minute)
+	l, reply, err := p.LogIn(t.Context(), "ann", "s3cret")
+	if err != nil || !reply.Positive() {
+		t.Fatal(reply, err)
+	}
+	defer l.Release()
+	if reply, err := l.Send(t.Context(), letter("b@x.test")); err != nil || !reply.Positive() {
+		t.Errorf("%s, %v", reply, err)
+	}
+}
+
+// A connection to a dead upstream that came too late for its message is there for the next one.
+func TestTrialThatCameTooLate(t *testing.T) {
+	u, _, g, c := gated(t, nil)
+	u.countDead()
+	hold := make(chan struct{})
+	g.hold.Store(&hold)
+	c.advance(2 * time.Minute)
+	m := letter("b@x.test")
+	m.StartBy = time.Now().Add(20 * time.Millisecond)
+	if reply, err := u.Send(t.Context(), m); err == nil {
+		t.Fatal(reply)
+	}
+	close(hold)
+	until(t, func() bool { return keeps(u) })
+	send(t, u, "b@x.test")
+}
+
+// What was not begun by StartBy is not begun later, over another kept connection.
+func TestPartedAfterStartBy(t *testing.T) {
+	var mails atomic.Int32
+	m := letter("b@x.test")
+	m.StartBy = time.Now().Add(200 * time.Millisecond)
+	peer := smtptest.New(t, smtptest.Script{
+		Answers: map[string][]string{"MAIL": {"421 4.4.2 enough", ""}},
+		Before: func(step string) {
+			if step == "MAIL" && mails.Add(1) == 1 {
+				time.Sleep(time.Until(m.StartBy) + 10*time.Millisecond)
+			}
+		},
+	})
+	u := upstreamTo(t, peer, nil)
+	for range 2 {
+		l, err := u.connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.pool.adopt(l)
+	}
+	if reply, err := u.Send(t.Context(), m); !errors.Is(err, ErrBusy) || mails.Load() > 1 {
+		t.Errorf("%s, %v; MAIL was said %d times", reply, err, mails.Load())
+	}
+}
+
 // A server that takes connections and answers nothing over them counts as dead, until it answers a message.
 func TestHalfDeadUpstream(t *testing.T) {
 	silent := smtptest.Silence

@@ -87,6 +87,9 @@ func (p *pool) refusal() error {
 // take is a connection for whoever has a turn: the unused one that was used last, else the first that is ready. Fresh:
 // none of those that are unused.
 func (p *pool) take(ctx context.Context, fresh bool) (*link, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, busy(err)
+	}
 	p.mu.Lock()
 	if fresh {
 		p.dismiss() // what died took its like with it
@@ -172,7 +175,6 @@ func (p *pool) quit(l *link) {
 		defer p.mu.Unlock()
 		p.leaving--
 		p.open()
-		p.ahead()
 	}()
 }
 
@@ -191,7 +193,7 @@ func (p *pool) start() {
 		case err != nil:
 			p.failed(started, err)
 		default:
-			p.breaker.connected(p.now())
+			p.breaker.connected()
 			l.used = p.now()
 			p.offer(l)
 			p.careful = p.careful && len(p.wants) > 0

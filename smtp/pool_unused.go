@@ -19,6 +19,7 @@ func (p *pool) kept() *link {
 		}
 		busy := len(p.inUse) > 0
 		p.inUse[l] = struct{}{}
+		p.breaker.trial(p.now())
 		if busy && !l.reused { // a spare one: the load is rising
 			p.ahead()
 		}
@@ -42,10 +43,12 @@ func (p *pool) offer(l *link) {
 	}
 	if len(p.wants) > 0 { // also for who needs a fresh one: it was used just now, or is new
 		p.inUse[l] = struct{}{}
+		p.breaker.trial(p.now())
 		p.wants[0].ready <- given{link: l}
 		p.wants = p.wants[1:]
 		return
 	}
+	p.breaker.idle()
 	l.rested = true
 	if l.reused {
 		p.unused = append(p.unused, l)
@@ -130,7 +133,8 @@ func (p *pool) adopt(l *link) bool {
 	if p.closed {
 		return false
 	}
-	p.breaker.connected(p.now())
+	p.breaker.alive() // it took the login
+	p.breaker.connected()
 	l.used, l.reused = p.now(), true
 	p.offer(l)
 	return true

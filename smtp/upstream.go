@@ -181,6 +181,7 @@ func (u *Upstream) send(ctx context.Context, m Message) (Reply, error) {
 	for tries := 1; ; tries++ {
 		l, err := u.pool.take(waiting, fresh)
 		if err != nil {
+			u.rate.unspent()
 			return Reply{}, err
 		}
 		t := transaction{link: l, m: m, kept: l.reused || l.rested, ended: func() bool { return ctx.Err() != nil }}

@@ -157,3 +157,61 @@ func TestOutageDuringAnAttempt(t *testing.T) {
 		})
 	}
 }
+
+// What is settled when everything stops is stored before the end.
+func TestLastPayment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newOutage()
+		store.heedful = true
+		s := &Spool{Poll: time.Hour, Attempt: func(context.Context, smtp.Copy) smtp.Outcome { return sent }}
+		c := store.keptBy(t, s)
+		stop := running(t, s)
+		time.Sleep(time.Second)
+		store.down.Store(true)
+		if err := s.Settle(t.Context(), c, sent); err == nil {
+			t.Error("no error while the store is away")
+		}
+		store.down.Store(false)
+		stop()
+		if len(store.ids()) != 0 || len(s.owed) != 0 {
+			t.Errorf("waiting %v, owed %v", store.ids(), s.owed)
+		}
+	})
+}
+
+// A verdict is carried out by whoever has the copy meanwhile: here this node's next claim, twice in vain.
+func TestOwedByAnotherHolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, begun, first := newOutage(), time.Now(), time.Duration(0)
+		s := &Spool{}
+		s.Attempt = func(context.Context, smtp.Copy) smtp.Outcome {
+			if first == 0 {
+				first = time.Since(begun)
+			}
+			return sent
+		}
+		c := store.keptBy(t, s)
+		store.down.Store(true)
+		if err := s.Settle(t.Context(), c, inDoubt); err == nil {
+			t.Error("no error while the store is away")
+		}
+		stop := running(t, s)
+		time.Sleep(151 * time.Second) // until its lease is over
+		updates := 0
+		store.mu.Lock()
+		store.failing = func(call, _, _ string) error {
+			if call == "update" {
+				if updates++; updates <= 2 {
+					return errStore
+				}
+			}
+			return nil
+		}
+		store.mu.Unlock()
+		time.Sleep(time.Hour)
+		stop()
+		if first < doubt {
+			t.Errorf("in doubt, and tried again after %v", first)
+		}
+	})
+}

@@ -124,3 +124,31 @@ func TestDeadUpstreamIsLeftAlone(t *testing.T) {
 		}
 	})
 }
+
+// What waits for a dead upstream is given up in time, whoever else asks for that upstream.
+func TestDeadUpstreamIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, bounces := &memory{}, &counting{}
+		s := &Spool{
+			Store: store, Node: "a", Enabled: true, GiveUp: 2 * time.Hour, Slots: map[string]int{"esp": 20, "other": 20},
+			Ready:   func(queue string) bool { return queue != "esp" },
+			Attempt: func(context.Context, smtp.Copy) smtp.Outcome { t.Error("tried"); return sent },
+			Bouncer: &Bouncer{Upstream: "other", Sender: bounces, Hostname: "gw.test"},
+		}
+		for i := range 300 {
+			if err := s.Keep(t.Context(), body, []smtp.Copy{letter(fmt.Sprintf("c%03d", i))}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop := running(t, s)
+		defer stop()
+		time.Sleep(2*time.Hour - time.Minute)
+		if n := bounces.n.Load(); n != 0 || len(store.ids()) != 300 {
+			t.Errorf("%d bounces before their time, %d wait", n, len(store.ids()))
+		}
+		time.Sleep(10 * time.Minute)
+		if n := bounces.n.Load(); n != 300 || len(store.ids()) != 0 {
+			t.Errorf("%d bounces, %d wait", n, len(store.ids()))
+		}
+	})
+}

@@ -51,7 +51,8 @@ func (s *Spool) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			continue
 		}
-		s.payAll(ctx)
+		s.Pay(ctx)
+		s.expire(ctx)
 		var n int
 		n, full = s.room(open)
 		due, more := s.claim(ctx, n, full)
@@ -71,7 +72,7 @@ func (s *Spool) Run(ctx context.Context) error {
 			poll.Reset(either(s.Poll, 5*time.Second))
 		}
 	}
-	defer s.payAll(work) // the last time
+	defer s.Pay(context.WithoutCancel(ctx))
 	withdraw(smtp.ErrWithdrawn)
 	late := time.NewTimer(either(s.Drain, 20*time.Second))
 	defer late.Stop()

@@ -87,7 +87,8 @@ type Spool struct {
 	Now   func() time.Time
 	Log   *slog.Logger
 
-	blind bool // Run could not read the store the last time
+	blind   bool      // Run could not read the store the last time
+	expires time.Time // when Run next looks for what is over
 
 	mu     sync.Mutex
 	owed   map[string]verdict // what the store did not take yet, by copy: none of them is attempted

@@ -58,7 +58,8 @@ func TestJudge(t *testing.T) {
 		{"failed", 0, 0, failed, "failed", true, true, 0},
 		{"blocked", 0, 0, blocked, "blocked", true, true, 0},
 		{"not tried", 0, 0, smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault, Untried: true}, "deferred", false, false, time.Minute},
-		{"not tried, after long waits", 4, time.Hour, smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault, Untried: true}, "deferred", false, false, time.Minute},
+		{"not tried, after long waits", 4, time.Hour, smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault, Untried: true}, "deferred", false, false, 3 * time.Minute},
+		{"not tried, for a day", 4, 24 * time.Hour, smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault, Untried: true}, "deferred", false, false, 15 * time.Minute},
 		{"not tried, and its time is over", 4, 48 * time.Hour, smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault, Untried: true}, GaveUp, true, true, 0},
 		{"another copy goes in its place", 0, 0, smtp.Outcome{Fate: smtp.Repeated, Reply: smtp.Refused}, "repeated", true, false, 0},
 	} {
@@ -145,7 +146,7 @@ func TestKeep(t *testing.T) {
 		}}
 		s := &Spool{Store: store, Enabled: true, Node: "n1", Now: clock}
 		err := s.Keep(t.Context(), body, []smtp.Copy{kept})
-		s.payAll(t.Context())
+		s.Pay(t.Context())
 		if !errors.Is(err, errStore) || len(store.ids()) != 0 {
 			t.Errorf("got %v, %v", err, store.ids())
 		}

@@ -17,6 +17,7 @@ type memory struct {
 	mu      sync.Mutex
 	items   map[string]*held
 	failing func(call, node, id string) error // nil: nothing fails
+	heedful bool                              // SpoolDone fails where its context has ended, as real stores do
 }
 
 type held struct {
@@ -128,7 +129,10 @@ func (m *memory) SpoolGet(_ context.Context, id string) (Item, bool, error) {
 	return item, ok, nil
 }
 
-func (m *memory) SpoolDone(_ context.Context, id string) error {
+func (m *memory) SpoolDone(ctx context.Context, id string) error {
+	if m.heedful && ctx.Err() != nil {
+		return ctx.Err()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.fails("done", "", id); err != nil {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -20,6 +21,7 @@ type verdict struct {
 	remove bool
 	bounce bool
 	due    time.Time // if it is not removed
+	holder string    // who has the copy, where that is not this node's name
 }
 
 // judge decides what becomes of a copy. It changes nothing. What was not tried is no attempt.
@@ -49,6 +51,9 @@ func (s *Spool) judge(c smtp.Copy, o smtp.Outcome) verdict {
 
 const defaultGiveUp = 48 * time.Hour
 
+// untried is the longest wait of a copy that was not tried.
+const untried = 15 * time.Minute
+
 // next is when a copy is due after c.Attempts attempts; false where its time is over. The last attempt is made when
 // it is.
 func (s *Spool) next(c smtp.Copy, o smtp.Outcome, now time.Time) (time.Time, bool) {
@@ -61,10 +66,10 @@ func (s *Spool) next(c smtp.Copy, o smtp.Outcome, now time.Time) (time.Time, boo
 		retry = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 4 * time.Hour}
 	}
 	step := max(min(c.Attempts, len(retry)), 1)
-	if o.Untried { // nothing is known of how the upstream takes it
-		step = 1
-	}
 	due := now.Add(retry[step-1])
+	if o.Untried { // the longer that lasts the less it matters when it ends
+		due = now.Add(max(retry[0], min(now.Sub(c.Accepted)/20, untried)))
+	}
 	if due.After(end) {
 		due = end
 	}
@@ -76,7 +81,11 @@ func (s *Spool) next(c smtp.Copy, o smtp.Outcome, now time.Time) (time.Time, boo
 
 // report comes before carryOut, once: a crash between them repeats the attempt rather than hiding it.
 func (s *Spool) report(ctx context.Context, v verdict) {
-	s.log().Info("attempt", "copy", v.copy.ID, "upstream", cmp.Or(v.o.Upstream, v.copy.Upstream), "event", v.event, "code", v.o.Reply.Code, "attempts", v.copy.Attempts)
+	level := slog.LevelInfo
+	if v.o.Untried {
+		level = slog.LevelDebug
+	}
+	s.log().Log(ctx, level, "attempt", "copy", v.copy.ID, "upstream", cmp.Or(v.o.Upstream, v.copy.Upstream), "event", v.event, "code", v.o.Reply.Code, "attempts", v.copy.Attempts)
 	if s.Report != nil {
 		s.Report(ctx, v.copy, v.o, v.event)
 	}
@@ -147,29 +156,34 @@ func (s *Spool) paid(id string) {
 	delete(s.owed, id)
 }
 
-// pay carries out what is owed of a copy that holder has, if the store takes it now.
+// pay carries out what is owed of a copy, if the store takes it now. holder has the copy; "": who had it before.
 func (s *Spool) pay(ctx context.Context, id, holder string) {
 	s.mu.Lock()
 	v, owed := s.owed[id]
+	if owed && holder != "" {
+		v.holder = holder
+		s.owed[id] = v
+	}
 	s.mu.Unlock()
 	if !owed {
 		return
 	}
-	if err := s.carryOut(ctx, holder, v); err != nil {
+	if err := s.carryOut(ctx, cmp.Or(v.holder, s.holderOf(id, s.Node)), v); err != nil {
 		s.log().Warn("an outcome could not be stored yet", "copy", id, "error", err)
 		return
 	}
 	s.paid(id)
 }
 
-// payAll carries out what is owed, as far as the store answers.
-func (s *Spool) payAll(ctx context.Context) {
+// Pay carries out what is owed, as far as the store answers. Run does so all the time; after its end it is for what was
+// settled since.
+func (s *Spool) Pay(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	s.mu.Lock()
 	ids := slices.Collect(maps.Keys(s.owed))
 	s.mu.Unlock()
 	for _, id := range ids {
-		s.pay(ctx, id, s.holderOf(id, s.Node))
+		s.pay(ctx, id, "")
 	}
 }

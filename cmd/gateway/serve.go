@@ -22,6 +22,7 @@ import (
 	"heed/admin"
 	"heed/config"
 	"heed/smtp"
+	"heed/spool"
 	"heed/unsubscribe"
 )
 
@@ -89,6 +90,7 @@ type gateway struct {
 	draining atomic.Bool
 	failed   chan error // a listener that broke
 	stops    []stop
+	spool    *spool.Spool
 	patience time.Duration // of stop, beyond reply_budget and settleTime; shorter in tests
 
 	smtp, smtps []net.Addr // where the door is
@@ -188,7 +190,13 @@ func (g *gateway) startUpstreams() error {
 		g.onStop("upstream "+u.Name, func(context.Context) error { return errors.Join(passing.Close(), upstream.Close()) })
 	}
 	g.relay.Upstreams = senders
-	g.onStop("open transactions", g.relay.Drain)
+	g.onStop("open transactions", func(ctx context.Context) error {
+		err := g.relay.Drain(ctx)
+		if g.spool != nil {
+			g.spool.Pay(ctx)
+		}
+		return err
+	})
 	return nil
 }
 

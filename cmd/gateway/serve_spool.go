@@ -21,6 +21,7 @@ func (g *gateway) startSpool() {
 		Node: c.Hostname + "/" + smtp.NewID(), Poll: time.Second, Drain: g.patience / 2, Slots: slots, Retry: c.Spool.Retry, GiveUp: c.Spool.GiveUp, Now: time.Now, Log: g.log,
 		Bouncer: &spool.Bouncer{Upstream: c.Bounces.Upstream, Sender: g.relay.Upstreams[c.Bounces.Upstream], Fallback: c.Bounces.FallbackTo, Hostname: c.Hostname},
 	}
+	g.spool = s
 	if c.Spool.Enabled {
 		g.relay.Spool = s
 	}
