@@ -20,9 +20,7 @@ var linkIn = regexp.MustCompile(`List-Unsubscribe: <(http[^>]+)>`)
 func (g *gateway) link(t *testing.T, up *smtptest.Upstream, to string) string {
 	t.Helper()
 	id := unique("link") + "@acme.example"
-	if reply := g.loginWire(t, "crm").send("news@acme.example", to, letter(id, to, "")); !strings.HasPrefix(reply, "250") {
-		t.Fatalf("answered %q", reply)
-	}
+	g.mustSubmit(t, "250", "crm", us, []string{to}, letter(id, to, ""))
 	for _, m := range ofMessage(up.Messages(), id) {
 		if found := linkIn.FindStringSubmatch(header(m)); found != nil {
 			return found[1]
