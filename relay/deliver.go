@@ -164,8 +164,9 @@ func (r *Relay) deliverAll(ctx context.Context, t *transaction, lawful []*job) s
 // ends later is settled then.
 func (r *Relay) attemptAll(ctx context.Context, t *transaction, lawful []*job, copies []smtp.Copy) map[*job]smtp.Outcome {
 	type result struct {
-		i int
-		o smtp.Outcome
+		i       int
+		o       smtp.Outcome
+		release func() // of the copy, once it is settled
 	}
 	results := make(chan result, len(lawful))
 	work := make(chan int, len(lawful))
@@ -182,13 +183,12 @@ func (r *Relay) attemptAll(ctx context.Context, t *transaction, lawful []*job, c
 				select {
 				case <-late:
 					lawful[i].data = nil
-					results <- result{i, r.unanswered(t)}
+					results <- result{i, r.unanswered(t), func() {}}
 				default:
 					held, release := r.Spool.Hold(attempts, copies[i])
 					o := r.send(held, t, lawful[i], lawful[i].id)
 					lawful[i].data = nil
-					results <- result{i, o}
-					release()
+					results <- result{i, o, release}
 				}
 			}
 		})
@@ -204,6 +204,7 @@ func (r *Relay) attemptAll(ctx context.Context, t *transaction, lawful []*job, c
 			if x.o.Fate != smtp.Failed {
 				r.settle(ctx, copies[x.i], x.o)
 			}
+			x.release()
 		case <-timer.C:
 			close(late)
 			open := len(lawful) - len(ended)
@@ -211,6 +212,7 @@ func (r *Relay) attemptAll(ctx context.Context, t *transaction, lawful []*job, c
 				for range open {
 					x := <-results
 					r.settle(ctx, copies[x.i], x.o)
+					x.release()
 				}
 			})
 			for _, j := range lawful {

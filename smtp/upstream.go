@@ -52,6 +52,8 @@ var errClosed = errors.New("closed")
 // 4yz, or 421 came before MAIL (RFC 5321 section 3.8). Nothing was sent; another upstream may take the message.
 type TurnedAwayError struct{ Reply Reply }
 
+func (e TurnedAwayError) Error() string { return "the upstream takes no mail now: " + e.Reply.String() }
+
 // UnservedError: the upstream does not serve this gateway as it is set up: it refused the connection, EHLO, STARTTLS or
 // the login, or demands another login at MAIL (RFC 4954 section 6). Nothing was sent; another upstream may take it.
 type UnservedError struct {
@@ -59,11 +61,7 @@ type UnservedError struct {
 	Reply Reply
 }
 
-func (e UnservedError) Error() string {
-	return e.At + " was answered " + strings.ReplaceAll(e.Reply.String(), "\n", " ")
-}
-
-func (e TurnedAwayError) Error() string { return "the upstream takes no mail now: " + e.Reply.String() }
+func (e UnservedError) Error() string { return e.At + " was answered " + e.Reply.String() }
 
 // answerTimeout is how long the answer to the final dot may take (RFC 5321 section 4.5.3.2.6); farewell is how long a
 // server that stopped reading in the middle of a message is listened to for its reason; freshFor is how long after its
@@ -152,7 +150,7 @@ func NewUpstream(c UpstreamConfig) (*Upstream, error) {
 // Send hands over m as Sender says. All recipients are taken or none: where one is refused, its Reply is returned and
 // nothing was sent to the others. Before MAIL there is no Reply: TurnedAwayError where the server said "later",
 // UnservedError where it said "never", any other error where TLS is at fault or no server is there.
-// A connection that was kept and turns out to be dead is replaced once.
+// A kept connection that turns out to be dead is replaced before anything was sent, in the end by a new one.
 func (u *Upstream) Send(ctx context.Context, m Message) (Reply, error) {
 	if refusal, unfit := unfit(m); unfit {
 		return refusal, nil

@@ -25,7 +25,12 @@ func (s *Spool) expire(ctx context.Context) {
 	defer cancel()
 	dead := map[string]bool{}
 	for queue := range s.Slots {
-		dead[queue] = !s.Ready(queue)
+		if !s.Ready(queue) {
+			dead[queue] = true
+		}
+	}
+	if len(dead) == 0 {
+		return
 	}
 	var over []string
 	end := now.Add(-either(s.GiveUp, defaultGiveUp))

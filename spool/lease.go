@@ -49,8 +49,8 @@ func (l *lease) isLost() bool {
 
 // hold renews holder's lease, which lasts until until, at a third of its life. When it is lost, or may be because the
 // store does not answer, the context is withdrawn: an attempt stops unless the message is on its way already.
-func (s *Spool) hold(ctx context.Context, holder, id string, until time.Time) (context.Context, func()) {
-	l := &lease{holder: holder, until: until}
+func (s *Spool) hold(ctx context.Context, holder, id string, until time.Time) (held context.Context, l *lease, release func()) {
+	l = &lease{holder: holder, until: until}
 	s.mu.Lock()
 	if s.leases == nil {
 		s.leases = map[string]*lease{}
@@ -59,19 +59,21 @@ func (s *Spool) hold(ctx context.Context, holder, id string, until time.Time) (c
 	s.mu.Unlock()
 	held, withdraw := context.WithCancelCause(ctx)
 	// The end of ctx ends the attempt, not the lease: what is on its way is still ours.
-	renewing, release := context.WithCancel(context.WithoutCancel(ctx))
+	renewing, end := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		s.renew(renewing, l, id, withdraw)
 	}()
-	return held, func() {
-		release()
+	return held, l, func() {
+		end()
 		withdraw(nil)
 		<-ended
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.leases, id)
+		if s.leases[id] == l {
+			delete(s.leases, id)
+		}
 	}
 }
 

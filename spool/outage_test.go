@@ -215,3 +215,26 @@ func TestOwedByAnotherHolder(t *testing.T) {
 		}
 	})
 }
+
+// Whoever holds a copy a second time takes nothing from the attempt that runs.
+func TestHeldTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, s := newOutage(), &Spool{}
+		begun, let := make(chan struct{}), make(chan struct{})
+		s.Attempt = func(context.Context, smtp.Copy) smtp.Outcome { close(begun); <-let; return deferred }
+		c := store.keptBy(t, s)
+		stop := running(t, s)
+		<-begun
+		_, release := s.Hold(t.Context(), c)
+		release()
+		if s.leaseOf(c.ID) != nil {
+			t.Error("the second one's is not given up")
+		}
+		close(let)
+		synctest.Wait()
+		if item, waits := store.get(c.ID); !waits || !item.Lease.IsZero() {
+			t.Errorf("not settled: %t, %+v", waits, item)
+		}
+		stop()
+	})
+}

@@ -160,7 +160,7 @@ func (s *Spool) claim(ctx context.Context, n int, full []string) ([]claimed, boo
 
 // attempt tries one copy and makes the outcome durable, holding the lease all the while.
 func (s *Spool) attempt(ctx context.Context, c claimed) {
-	held, release := s.hold(ctx, c.holder, c.copy.ID, c.until)
+	held, lease, release := s.hold(ctx, c.holder, c.copy.ID, c.until)
 	defer release()
 	limited, cancel := context.WithTimeout(held, attemptLimit)
 	defer cancel()
@@ -170,7 +170,7 @@ func (s *Spool) attempt(ctx context.Context, c claimed) {
 	case ctx.Err() != nil && o.Fate == smtp.Deferred: // withdrawn by us: not an attempt; any node may take it now
 		s.giveBack(stored, c)
 		return
-	case ctx.Err() == nil && s.leaseOf(c.copy.ID).isLost() && o.Fate != smtp.Sent: // another node has it, and will settle it
+	case ctx.Err() == nil && lease.isLost() && o.Fate != smtp.Sent: // another node has it, and will settle it
 		return
 	}
 	v := s.judge(c.copy, o)

@@ -166,7 +166,8 @@ func (s *Spool) Done(ctx context.Context, id string) error {
 // Hold keeps the lease of a kept copy, which lasts until its Due, alive until release is called. The context it
 // returns ends with the cause smtp.ErrWithdrawn if the lease is lost, and at release.
 func (s *Spool) Hold(ctx context.Context, c smtp.Copy) (held context.Context, release func()) {
-	return s.hold(ctx, s.Node, c.ID, c.Due)
+	held, _, release = s.hold(ctx, s.Node, c.ID, c.Due)
+	return held, release
 }
 
 // List reads what waits, by due time, without the messages' data, until yield returns false. lease is when the lease

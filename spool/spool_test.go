@@ -67,9 +67,9 @@ func TestJudge(t *testing.T) {
 			now := start.Add(tt.age)
 			s := &Spool{Now: func() time.Time { return now }}
 			c := letter("c1")
-			c.Accepted, c.Attempts = start, tt.attempts
+			c.Accepted, c.Attempts, c.Doubt = start, tt.attempts, true
 			v := s.judge(c, tt.o)
-			if v.event != tt.event || v.remove != tt.remove || v.bounce != tt.bounce || (v.copy.Attempts == tt.attempts) != tt.o.Untried {
+			if v.event != tt.event || v.remove != tt.remove || v.bounce != tt.bounce || (v.copy.Attempts == tt.attempts) != tt.o.Untried || v.copy.Doubt != (tt.o.Fate == smtp.InDoubt || tt.o.Untried) {
 				t.Errorf("got %+v", v)
 			}
 			if !tt.remove && v.due.Sub(now) != tt.wait {

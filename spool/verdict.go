@@ -29,10 +29,11 @@ func (s *Spool) judge(c smtp.Copy, o smtp.Outcome) verdict {
 	if c.Accepted.IsZero() { // as Keep has it
 		c.Accepted = s.now()
 	}
+	c.Last = o.Reply.String()
 	if !o.Untried {
 		c.Attempts++
+		c.Doubt = o.Fate == smtp.InDoubt
 	}
-	c.Last, c.Doubt = o.Reply.String(), o.Fate == smtp.InDoubt
 	v := verdict{copy: c, o: o, event: o.Fate.String()}
 	if o.Fate.Final() {
 		v.remove, v.bounce = true, o.Fate == smtp.Failed || o.Fate == smtp.Blocked
