@@ -2,23 +2,27 @@ package rewrite
 
 import (
 	"bytes"
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
 )
 
-// body is a text part that must carry the notice.
+// body is a text part in which something is the recipient's own: the notice, a link.
 type body struct {
 	part    *part
 	root    bool
 	html    bool
+	amp     bool // HTML as AMP has it
 	cte     transfer
 	cs      charset
 	raw     []byte // as it stands in the message
 	decoded []byte // transfer encoding undone, still in its charset
-	place   place  // in decoded
+	spots   []spot // in decoded; at least one
 	text    string // decoded as UTF-8
 	valid   bool   // text is faithful
+
+	same, inUTF8 recoded
 }
 
 // Rewritable tells whether marketing copies can be made: nil, or a *Refusal. A notice that no encoding of the message
@@ -47,15 +51,9 @@ func (m *Mail) plan() {
 		if len(c.chosen) > maxBodies {
 			return refuse("more than %d text bodies", maxBodies)
 		}
-		if err := m.placeholders(tree); err != nil {
+		own := m.unsubscribeURLs()
+		if err := m.collect(tree, &c, own); err != nil {
 			return err
-		}
-		for _, p := range c.chosen {
-			b, err := m.open(p)
-			if err != nil {
-				return err
-			}
-			m.bodies = append(m.bodies, b)
 		}
 		if !slices.ContainsFunc(c.chosen, func(p *part) bool { return p.head.broken }) { // else readers disagree where it ends
 			m.seen, _ = witness(m.raw[m.head.start:])
@@ -146,7 +144,10 @@ func (c *chooser) leaf(p *part) bool {
 			return c.block("it is signed or encrypted with S/MIME")
 		}
 	case "text/x-amp-html":
-		return c.block("its AMP alternative cannot carry the notice, and readers show it instead of the HTML")
+		if disposition != "attachment" {
+			c.chosen = append(c.chosen, p)
+		}
+		return false
 	}
 	if t, rest, ok := strings.Cut(p.typ, "/"); ok && t == "text" && strings.ContainsAny(rest, " \t()\"=,") {
 		return c.block("the Content-Type of a text part is malformed")
@@ -166,35 +167,69 @@ func (c *chooser) start(p *part) *part {
 	return p.children[0]
 }
 
-// marks of placeholders: templates of a mail tool that expect the gateway to fill them in.
-var marks = [][]byte{[]byte("{{heed."), []byte("{{ heed."), []byte("heed.invalid/unsubscribe"), []byte("%7B%7Bheed."), []byte("%7b%7bheed.")}
-
-// placeholders refuses a message that asks for what is not built: ignoring it would send a dead link.
-func (m *Mail) placeholders(p *part) error {
+// collect opens the parts that differ from copy to copy, in their order: the chosen ones, which carry the notice, and
+// other text that is shown and holds a placeholder or the tool's own opt-out link.
+func (m *Mail) collect(p *part, c *chooser, own []string) error {
 	for _, child := range p.children {
-		if err := m.placeholders(child); err != nil {
+		if err := m.collect(child, c, own); err != nil {
 			return err
 		}
 	}
-	if p.multipart() || !strings.HasPrefix(p.typ, "text/") {
+	carries := slices.Contains(c.chosen, p)
+	if p.multipart() || !carries && !strings.HasPrefix(p.typ, "text/") {
 		return nil
 	}
-	if d, _ := p.disposition(m.raw); d == "attachment" {
+	if d, _ := p.disposition(m.raw); d == "attachment" && !carries {
 		return nil
 	}
-	b := m.body(p)
-	text, ok := b.cte.decode(b.raw)
-	if !ok {
+	b, err := m.open(p)
+	var no *Refusal
+	switch {
+	case carries && err != nil:
+		return err
+	case errors.As(err, &no): // not ours to read, and it is sent as it is
 		return nil
+	case err != nil:
+		return err
 	}
-	b.cs = charsetOf(p.charset(), text)
-	view := b.cs.view(text)
-	for _, mark := range marks {
-		if bytes.Contains(view, mark) {
-			return refuse("placeholders ({{heed.…}}, https://heed.invalid/unsubscribe) are not supported yet")
+	view := b.cs.view(b.decoded)
+	marks, err := b.marks(view)
+	if err != nil {
+		return err
+	}
+	if !carries && len(marks) > 0 && p.typ != "text/plain" && p.typ != "text/html" {
+		return refuse("a placeholder in a part of type %s is not replaced", p.typ)
+	}
+	return m.fillable(b, view, append(marks, b.links(view, own)...), carries)
+}
+
+// fillable finds the spots of a body.
+func (m *Mail) fillable(b *body, view []byte, marks []mark, carries bool) error {
+	spots, placed := b.spotsFor(view, marks, carries)
+	if carries && !placed {
+		switch {
+		case b.amp:
+			return refuse("its AMP alternative, which some readers show instead of the HTML, does not say where the notice goes: put {{heed.notice}} into it, or send the message without it")
+		case b.html:
+			where, err := findPlace(view)
+			if err != nil {
+				return refuse("no place for the notice in the HTML: %v", err)
+			}
+			spots = append(spots, spot{at: where.at, closes: where.closes})
+		default:
+			spots = append(spots, spot{at: len(view)})
 		}
 	}
-	return nil
+	if len(spots) == 0 {
+		return nil
+	}
+	unit := b.cs.width()
+	for i := range spots {
+		spots[i].at, spots[i].del = spots[i].at*unit, spots[i].del*unit
+	}
+	b.spots = spots
+	m.bodies = append(m.bodies, b)
+	return b.settle()
 }
 
 func (p *part) charset() string {
@@ -210,7 +245,8 @@ func (p *part) charset() string {
 }
 
 func (m *Mail) body(p *part) *body {
-	b := &body{part: p, root: p == m.tree, html: p.typ == "text/html", raw: m.raw[p.head.body:p.end]}
+	amp := p.typ == "text/x-amp-html"
+	b := &body{part: p, root: p == m.tree, html: amp || p.typ == "text/html", amp: amp, raw: m.raw[p.head.body:p.end]}
 	if f := p.field("Content-Transfer-Encoding"); f != nil {
 		b.cte, _ = transferOf(f.value(m.raw))
 	}
@@ -240,7 +276,7 @@ func (m *Mail) encodings(b *body) error {
 	return nil
 }
 
-// open decodes a body and finds the place in it.
+// open decodes a body.
 func (m *Mail) open(p *part) (*body, error) {
 	b := m.body(p)
 	if err := m.encodings(b); err != nil {
@@ -268,14 +304,6 @@ func (m *Mail) open(p *part) (*body, error) {
 		}
 	}
 	b.text, b.valid = b.cs.decode(b.decoded)
-	b.place = place{at: len(view)}
-	if b.html {
-		var err error
-		if b.place, err = findPlace(view); err != nil {
-			return nil, refuse("no place for the notice in the HTML: %v", err)
-		}
-	}
-	b.place.at *= b.cs.width()
 	return b, nil
 }
 

@@ -13,6 +13,7 @@ type Treatment struct {
 	Received    string // value of the Received field, unfolded; "" adds none
 	Unsubscribe string // https URL (http only where the operator runs on loopback)
 	Mailto      string // mailto: URL, "" for none
+	TextSwitch  string // after a bare link in plain text: how this upstream's tracker leaves it alone; "" for none
 	ListID      string // value of List-Id, from ListID; "" for none
 	Notice      Notice
 }
@@ -27,17 +28,18 @@ func (m *Mail) Copy(t Treatment) ([]byte, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	var changes []*change
-	edits := append([]edit{{m.head.start, 0, t.fields()}}, m.removals(t.Marketing)...)
+	edits := append(make([]edit, 0, 32), edit{off: m.head.start, ins: t.fields()})
+	edits = append(edits, m.removals(t.Marketing)...)
 	if m.head.start > 0 {
-		edits = append(edits, edit{0, m.head.start, nil})
+		edits = append(edits, edit{del: m.head.start})
 	}
+	var changes []*change
 	if t.Marketing {
 		if err := m.Rewritable(); err != nil {
 			return nil, err
 		}
 		for _, b := range m.bodies {
-			c, err := b.insert(m, t.Notice)
+			c, err := b.insert(m, &t)
 			if err != nil {
 				return nil, err
 			}
@@ -50,15 +52,19 @@ func (m *Mail) Copy(t Treatment) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.Marketing && m.proved(changes) {
+		return out, nil
+	}
 	if err := m.verify(out, t, changes); err != nil {
 		return nil, err
 	}
+	m.prove(changes)
 	return out, nil
 }
 
 // check holds what would let text become a header field or a tag of its own.
 func (t *Treatment) check() error {
-	if !fieldText(t.Received) || !fieldText(t.ListID) {
+	if !fieldText(t.Received) || !fieldText(t.ListID) || !fieldText(t.TextSwitch) {
 		return errors.New("a field of the treatment is not printable ASCII")
 	}
 	if !t.Marketing {
@@ -124,7 +130,7 @@ func (m *Mail) removals(marketing bool) []edit {
 	var edits []edit
 	for _, f := range m.fields {
 		if removed(f.name, marketing) {
-			edits = append(edits, edit{f.start, f.end - f.start, nil})
+			edits = append(edits, edit{off: f.start, del: f.end - f.start, ins: nil})
 		}
 	}
 	return edits
@@ -138,8 +144,8 @@ func inOrder(a, b edit) int {
 // apply splices sorted edits.
 func apply(raw []byte, edits []edit) ([]byte, error) {
 	size := len(raw) + 2
-	for _, e := range edits {
-		size += len(e.ins) - e.del
+	for i := range edits {
+		size += edits[i].size() - edits[i].del
 	}
 	out := make([]byte, 0, max(size, 0))
 	at := 0
@@ -148,6 +154,7 @@ func apply(raw []byte, edits []edit) ([]byte, error) {
 			return nil, errors.New("edits overlap")
 		}
 		out = append(append(out, raw[at:e.off]...), e.ins...)
+		out = appendBase64(out, e.data)
 		at = e.off + e.del
 	}
 	out = append(out, raw[at:]...)

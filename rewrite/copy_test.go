@@ -270,7 +270,7 @@ func TestReadBackFindsDamage(t *testing.T) {
 	}
 	var changes []*change
 	for _, b := range m.bodies {
-		c, err := b.insert(m, tr.Notice)
+		c, err := b.insert(m, &tr)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,7 @@ func TestQuotedPrintable(t *testing.T) {
 	for _, text := range []string{"", "a", "ü=\t \r\n x \r\n", strings.Repeat("wörd ", 60), ".\r\n-- \r\nFrom me\r\n--b", "a\rb\nc"} {
 		for _, binary := range []bool{false, true} {
 			enc := encodeQuoted([]byte(text), binary)
-			got, _ := decodeQuoted(enc, -1)
+			got, _ := decodeQuoted(enc)
 			if string(got) != text {
 				t.Errorf("binary %v: %q became %q", binary, text, got)
 			}
@@ -51,7 +51,13 @@ func TestSpliceEverywhere(t *testing.T) {
 				continue // no place in it lies inside a line end
 			}
 			ins := []byte("<N\xc3\xa9>\r\n")
-			out, err := apply([]byte(tt.raw), tt.cte.splice([]byte(tt.raw), old, k, ins, false))
+			b := &body{part: &part{}, cte: tt.cte, cs: charset{label: "utf-8", utf8: true}, raw: []byte(tt.raw), decoded: old, spots: []spot{{at: k, content: theSwitches}}}
+			if err := b.settle(); err != nil {
+				t.Fatal(err)
+			}
+			c := &change{body: b, gaps: b.gaps(), fills: [][]byte{ins}}
+			b.splice(&Mail{raw: []byte(tt.raw)}, c)
+			out, err := apply([]byte(tt.raw), c.edits)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,62 +10,119 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// edit replaces del octets at off by ins.
+// edit replaces del octets at off by ins, and by data in base64 after it.
 type edit struct {
 	off, del int
 	ins      []byte
+	data     [][]byte // pieces of one text
 }
 
-// change is one body with the notice in it: the edits, and what must be read back.
+func (e *edit) size() int {
+	n := 0
+	for _, d := range e.data {
+		n += len(d)
+	}
+	return len(e.ins) + base64Size(n)
+}
+
+// way is how the spots of a body are filled.
+type way byte
+
+const (
+	asItIs    way = iota // in the part's own charset and transfer encoding
+	inASCII              // likewise, with the notice written in ASCII
+	encoded              // in its own charset, the whole part encoded anew
+	converted            // turned into UTF-8
+)
+
+// change is one body with its spots filled: the edits, and what must be read back.
 type change struct {
 	body  *body
-	edits []edit // offsets into the message
-	old   []byte // the text before, decoded, in the charset that it has afterwards
-	at    int    // of the notice in old
-	core  []byte // the notice, in that charset
+	way   way
+	edits []edit   // offsets into the message
+	cs    charset  // that it has afterwards
+	gaps  [][]byte // in cs, the transfer encoding undone
+	fills [][]byte // likewise
+	core  []byte   // the notice in cs; nil: this body gets none
 }
 
-// insert puts the notice into the body: in the part's own charset and transfer encoding where they can hold it, else
-// with the part converted.
-func (b *body) insert(m *Mail, n Notice) (*change, error) {
-	text := n.Text
-	if b.html {
-		text = foldHTML(n.HTML)
-	}
-	lines := plainLines(text)
-	if !b.html && strings.EqualFold(b.part.param("format"), "flowed") {
-		stuff(lines)
-	}
-	text = strings.Join(lines, "\r\n")
+// insert fills the spots of the body: in the part's own charset and transfer encoding where they can hold the notice,
+// else with the part converted.
+func (b *body) insert(m *Mail, t *Treatment) (*change, error) {
+	fills := b.fills(t)
 	if len(b.decoded) == 0 && !b.cs.ascii && !b.cs.utf8 && b.labelled(m) {
-		return b.convert(m, "", text), nil // whatever the charset was, nothing is in it
+		return b.convert(m, fills), nil // whatever the charset was, nothing is in it
 	}
-	if c := b.own(m, text); c != nil {
+	if c := b.own(m, fills, asItIs); c != nil {
 		return c, nil
 	}
 	if b.valid && b.cs.certain() && b.labelled(m) {
-		return b.convert(m, b.text, text), nil
+		return b.convert(m, fills), nil
 	}
-	if folded := foldASCII(text); isASCII([]byte(folded)) {
-		if c := b.own(m, folded); c != nil {
+	ascii := true
+	for i := range fills {
+		fills[i].core = foldASCII(fills[i].core)
+		ascii = ascii && isASCII([]byte(fills[i].core))
+	}
+	if ascii {
+		if c := b.own(m, fills, inASCII); c != nil {
 			return c, nil
 		}
 	}
 	return nil, refuse("neither the charset %q of a body nor ASCII can hold the notice, and the body cannot be converted", b.cs.label)
 }
 
-// own puts the notice in by the part's own charset, or returns nil.
-func (b *body) own(m *Mail, text string) *change {
-	core, ok := b.cs.encode(text)
-	switch ascii := isASCII([]byte(text)); {
-	case !ok || !ascii && !b.valid && b.cs.family != utf7: // broken text is shown by guesses, which spoil what is not ASCII
+// own fills the spots by the part's own charset, or returns nil.
+func (b *body) own(m *Mail, fills []filling, w way) *change {
+	c := &change{body: b, way: w, cs: b.cs, fills: make([][]byte, len(fills))}
+	ascii := true
+	for i, f := range fills {
+		text := f.text()
+		enc, ok := b.cs.encode(text)
+		if !ok {
+			return nil
+		}
+		ascii = ascii && isASCII([]byte(text))
+		if b.spots[i].content == theNotice {
+			c.core, _ = b.cs.encode(f.core)
+			enc = append(b.cs.neutral(b.decoded[:b.spots[i].at]), enc...)
+		}
+		c.fills[i] = enc
+	}
+	switch {
+	case !ascii && !b.valid && b.cs.family != utf7: // broken text is shown by guesses, which spoil what is not ASCII
 		return nil
-	case b.cte != identity || (isASCII(core) || !isASCII(b.raw)) && longest(core) < 990: // RFC 5322 section 2.1.1
-		return b.splice(m, core)
+	case b.cte != identity || b.fits(c.fills):
+		c.gaps = b.gaps()
+		b.splice(m, c)
+		return c
 	case b.labelled(m) && b.cs.family == asciiBased: // fits the charset, but not the transfer encoding
-		return b.reencode(m, b.decoded, core, "")
+		c.way = encoded
+		b.reencode(m, c, "")
+		return c
 	}
 	return nil
+}
+
+// maxLine is how long a line may be without its CRLF (RFC 5322 section 2.1.1).
+const maxLine = 998
+
+// fits tells whether a body without transfer encoding can hold the fills.
+func (b *body) fits(fills [][]byte) bool {
+	eight := !isASCII(b.raw)
+	for i, f := range fills {
+		s := &b.spots[i]
+		if !eight && !isASCII(f) || longest(f) > maxLine-8 {
+			return false
+		}
+		if s.content == theNotice {
+			continue
+		}
+		if n := lineOf(b.raw, s.at, s.at+s.del); n+len(f) > maxLine && n+s.del <= maxLine {
+			return false
+		}
+	}
+	return true
 }
 
 func longest(b []byte) (n int) {
@@ -76,14 +133,16 @@ func longest(b []byte) (n int) {
 }
 
 // convert turns the part into UTF-8.
-func (b *body) convert(m *Mail, old, text string) *change {
-	u := *b
-	u.cs = charset{label: "utf-8", utf8: true}
-	u.decoded = []byte(old)
-	if !b.html {
-		u.place.at = len(old)
+func (b *body) convert(m *Mail, fills []filling) *change {
+	c := &change{body: b, way: converted, cs: charset{label: "utf-8", utf8: true}}
+	for i, f := range fills {
+		c.fills = append(c.fills, []byte(f.text()))
+		if b.spots[i].content == theNotice {
+			c.core = []byte(f.core)
+		}
 	}
-	return u.reencode(m, u.decoded, []byte(text), "utf-8")
+	b.reencode(m, c, "utf-8")
+	return c
 }
 
 // labelled tells whether the header of the part can be corrected: it must not run into the body.
@@ -98,74 +157,6 @@ func (b *body) labelled(m *Mail) bool {
 	}
 	f := b.part.field("Content-Type")
 	return f == nil || !strings.HasSuffix(f.value(m.raw), ";")
-}
-
-// around is what separates the notice from the text on both sides.
-func (b *body) around() (lead, tail string) {
-	unit := b.cs.width()
-	newline := func(x []byte, n int) bool {
-		return n < unit || b.cs.view(x[n-unit : n])[0] == '\n'
-	}
-	atLine := newline(b.decoded, b.place.at)
-	ownLine := b.cte == quoted && len(b.raw) > 0 && b.raw[len(b.raw)-1] != '\n' && b.place.at == len(b.decoded)
-	if !atLine && !ownLine {
-		lead = "\r\n"
-	}
-	if b.html {
-		return lead + b.place.closes, "\r\n"
-	}
-	end := b.decoded
-	if b.cte == quoted {
-		end, unit = b.raw, 1
-	}
-	if len(end) == 0 || end[len(end)-1] == '\n' || unit == 2 && newline(end, len(end)) {
-		tail = "\r\n"
-	}
-	if len(b.decoded) > 0 {
-		lead += "\r\n"
-	}
-	return lead, tail
-}
-
-// splice keeps the part's encodings.
-func (b *body) splice(m *Mail, core []byte) *change {
-	lead, tail := b.around()
-	pre, _ := b.cs.encode(lead)
-	post, _ := b.cs.encode(tail)
-	ins := append(b.cs.neutral(b.decoded[:b.place.at]), pre...)
-	ins = append(append(ins, core...), post...)
-	c := &change{body: b, old: b.decoded, at: b.place.at, core: core}
-	for _, e := range b.cte.splice(b.raw, b.decoded, b.place.at, ins, b.cs.width() == 2) {
-		e.off += b.part.head.body
-		c.edits = append(c.edits, e)
-	}
-	b.blankLine(m, c)
-	return c
-}
-
-// reencode encodes the whole part anew: base64 stays base64, all else becomes quoted-printable. label "" keeps the
-// charset.
-func (b *body) reencode(m *Mail, old, core []byte, label string) *change {
-	lead, tail := b.around()
-	text := append(bytes.Clone(old[:b.place.at]), lead...)
-	text = append(append(append(text, core...), tail...), old[b.place.at:]...)
-	c := &change{body: b, old: old, at: b.place.at, core: core}
-	cte := "quoted-printable"
-	raw := encodeQuoted(text, false)
-	if b.cte == base64ed {
-		cte, raw = "base64", append(encodeBase64(text), "\r\n"...)
-	}
-	c.edits = append(m.relabel(b, label, cte), edit{b.part.head.body, len(b.raw), raw})
-	b.blankLine(m, c)
-	return c
-}
-
-// blankLine ends the header of a message that has no body at all.
-func (b *body) blankLine(m *Mail, c *change) {
-	if h := b.part.head; h.broken && h.body == len(m.raw) {
-		last := &c.edits[len(c.edits)-1]
-		last.ins = append([]byte("\r\n"), last.ins...)
-	}
 }
 
 // relabel corrects charset and transfer encoding in the header of a part, and drops what counted or hashed the old body.
@@ -186,9 +177,9 @@ func (m *Mail) relabel(b *body, label, cte string) []edit {
 			edits = append(edits, m.relabelField(f, label)) // all that there are say the same
 		case f.is("Content-Transfer-Encoding") && !had:
 			had = true
-			edits = append(edits, edit{f.start, f.end - f.start, []byte("Content-Transfer-Encoding: " + cte + "\r\n")})
+			edits = append(edits, edit{off: f.start, del: f.end - f.start, ins: []byte("Content-Transfer-Encoding: " + cte + "\r\n")})
 		case f.is("Content-Transfer-Encoding"), f.is("Content-MD5"), f.is("Content-Length"):
-			edits = append(edits, edit{f.start, f.end - f.start, nil})
+			edits = append(edits, edit{off: f.start, del: f.end - f.start, ins: nil})
 		}
 	}
 	if !had {
@@ -202,7 +193,7 @@ func (m *Mail) relabel(b *body, label, cte string) []edit {
 		if b.root {
 			at = p.head.start
 		}
-		edits = append(edits, edit{at, 0, []byte(fresh)})
+		edits = append(edits, edit{off: at, del: 0, ins: []byte(fresh)})
 	}
 	return edits
 }
@@ -213,11 +204,11 @@ func (m *Mail) relabelField(f field, label string) edit {
 	_, params := parseParams(string(v))
 	for _, q := range params {
 		if q.name == "charset" {
-			return edit{f.colon + 1 + q.start, q.end - q.start, []byte(label)}
+			return edit{off: f.colon + 1 + q.start, del: q.end - q.start, ins: []byte(label)}
 		}
 	}
 	at := f.colon + 1 + len(bytes.TrimRight(v, " \t\r\n;"))
-	return edit{at, f.end - at, []byte(";\r\n charset=" + label + "\r\n")}
+	return edit{off: at, del: f.end - at, ins: []byte(";\r\n charset=" + label + "\r\n")}
 }
 
 // plainLines are the lines of a text without blanks at their ends.

@@ -41,6 +41,9 @@ type Mail struct {
 	tree   *part
 	fault  error // why there is no marketing copy
 	seen   []leaf
+
+	mu     sync.Mutex
+	proofs map[string]bool // the ways of filling that were read back, from ways
 }
 
 // Read parses the header of a message, which must have CRLF line ends only. The parts are parsed when they are first

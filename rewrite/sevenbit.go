@@ -62,7 +62,7 @@ func (s *sevenBit) message(start, end, depth int) error {
 	}
 	// Without it no transfer encoding means anything (RFC 2045 section 4), in a message inside another, too.
 	if !isASCII(b[start:end]) && !slices.ContainsFunc(h.fields, func(f field) bool { return f.is("MIME-Version") }) {
-		s.edits = append(s.edits, edit{h.sep, 0, []byte("MIME-Version: 1.0\r\n")})
+		s.edits = append(s.edits, edit{off: h.sep, del: 0, ins: []byte("MIME-Version: 1.0\r\n")})
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func (s *sevenBit) part(p *part, depth int) error {
 func (s *sevenBit) inside(p *part, depth int) error {
 	for _, g := range p.glue {
 		if old := s.b[g[0]:g[1]]; !isASCII(old) {
-			s.edits = append(s.edits, edit{g[0], len(old), masked(old)})
+			s.edits = append(s.edits, edit{off: g[0], del: len(old), ins: masked(old)})
 		}
 	}
 	for _, child := range p.children {
@@ -147,7 +147,7 @@ func (s *sevenBit) leaf(p *part, cte transfer) error {
 		}
 	}
 	s.relabel(p, name)
-	s.edits = append(s.edits, edit{p.head.body, len(raw), out})
+	s.edits = append(s.edits, edit{off: p.head.body, del: len(raw), ins: out})
 	return nil
 }
 
@@ -199,17 +199,17 @@ func (s *sevenBit) relabel(p *part, cte string) {
 	for _, f := range p.fields {
 		switch {
 		case f.is("Content-Length"):
-			s.edits = append(s.edits, edit{f.start, f.end - f.start, nil})
+			s.edits = append(s.edits, edit{off: f.start, del: f.end - f.start, ins: nil})
 		case f.is("Content-Transfer-Encoding"):
 			if _, name := transferOf(f.value(s.b)); cte != "7bit" || name == "8bit" || name == "binary" {
-				s.edits = append(s.edits, edit{f.start, f.end - f.start, label})
+				s.edits = append(s.edits, edit{off: f.start, del: f.end - f.start, ins: label})
 				label = nil // once
 			}
 			had = true
 		}
 	}
 	if !had {
-		s.edits = append(s.edits, edit{p.head.sep, 0, label})
+		s.edits = append(s.edits, edit{off: p.head.sep, del: 0, ins: label})
 	}
 }
 

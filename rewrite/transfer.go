@@ -44,7 +44,7 @@ func (t transfer) decode(raw []byte) ([]byte, bool) {
 	case identity:
 		return raw, true
 	case quoted:
-		out, _ := decodeQuoted(raw, -1)
+		out, _ := decodeQuoted(raw)
 		return out, true
 	case base64ed:
 		out, ok := decodeBase64(raw)
@@ -57,10 +57,15 @@ func (t transfer) decode(raw []byte) ([]byte, bool) {
 	}
 }
 
-// decodeQuoted decodes as readers do: blanks at line ends dropped, broken escapes kept. It stops where decoded byte
-// stop begins and returns the offset of it in raw; stop < 0 reads all.
-func decodeQuoted(raw []byte, stop int) ([]byte, int) {
-	out := make([]byte, 0, len(raw))
+// decodeQuoted decodes as readers do: blanks at line ends dropped, broken escapes kept. offsets are where in raw the
+// decoded octets of stops begin, which are in order.
+func decodeQuoted(raw []byte, stops ...int) (out []byte, offsets []int) {
+	out = make([]byte, 0, len(raw))
+	note := func(at int) {
+		for len(offsets) < len(stops) && stops[len(offsets)] <= len(out) {
+			offsets = append(offsets, at)
+		}
+	}
 	for at := 0; at < len(raw); {
 		next := lineEnd(raw, at, len(raw))
 		text := bytes.TrimRight(raw[at:next], "\r\n")
@@ -71,8 +76,8 @@ func decodeQuoted(raw []byte, stop int) ([]byte, int) {
 			text = text[:len(text)-1]
 		}
 		for i := 0; i < len(text); i++ {
-			if len(out) == stop {
-				return out, at + i
+			if len(stops) > 0 {
+				note(at + i)
 			}
 			if text[i] == '=' && i+2 < len(text) {
 				if v, ok := hexByte(text[i+1], text[i+2]); ok {
@@ -84,14 +89,15 @@ func decodeQuoted(raw []byte, stop int) ([]byte, int) {
 			out = append(out, text[i])
 		}
 		if !soft {
-			if len(out) == stop {
-				return out, at + len(text)
-			}
+			note(at + len(text))
 			out = append(out, brk...)
 		}
 		at = next
 	}
-	return out, len(raw)
+	for len(offsets) < len(stops) {
+		offsets = append(offsets, len(raw))
+	}
+	return out, offsets
 }
 
 func hexByte(a, b byte) (byte, bool) {
@@ -244,40 +250,4 @@ func encodeBase64(b []byte) []byte {
 		b = b[line:]
 	}
 	return base64.StdEncoding.AppendEncode(out, b)
-}
-
-// splice puts ins, already in the part's charset, before decoded byte k of raw. decoded is all that raw decodes to;
-// binary tells that line breaks in it are not CRLF.
-func (t transfer) splice(raw, decoded []byte, k int, ins []byte, binary bool) []edit {
-	switch t {
-	case quoted:
-		at := len(raw)
-		if k < len(decoded) {
-			_, at = decodeQuoted(raw, k)
-		}
-		text := encodeQuoted(ins, binary)
-		switch {
-		case at == 0 || raw[at-1] == '\n':
-		case at == len(raw):
-			text = append([]byte("\r\n"), text...) // ends a dangling soft break
-		default:
-			text = append([]byte("=\r\n"), text...) // keeps blanks before it, which a hard break would drop
-		}
-		if binary {
-			text = append(text, "=\r\n"...)
-		}
-		return []edit{{at, 0, text}}
-	case base64ed:
-		n := k / 3
-		cut, last := cutBase64(raw, n)
-		rest := make([]byte, 0, len(decoded)-3*n+len(ins)+2)
-		rest = append(append(append(rest, decoded[3*n:k]...), ins...), decoded[k:]...)
-		text := encodeBase64(rest)
-		if cut > 0 && raw[cut-1] != '\n' {
-			text = append([]byte("\r\n"), text...)
-		}
-		return []edit{{cut, max(last, cut) - cut, text}}
-	default:
-		return []edit{{k, 0, ins}}
-	}
 }

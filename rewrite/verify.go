@@ -110,7 +110,7 @@ func (v *verifier) same(o, n *part, root bool) error {
 	return c.readBack(v.new, n)
 }
 
-// readBack decodes the body as its new header says.
+// readBack decodes the body as its new header says: what was there, and in each spot what belongs there.
 func (c *change) readBack(out []byte, n *part) error {
 	cte := identity
 	if f := n.field("Content-Transfer-Encoding"); f != nil {
@@ -120,15 +120,27 @@ func (c *change) readBack(out []byte, n *part) error {
 	if !ok {
 		return errors.New("a body does not decode any more")
 	}
-	before, after := c.old[:c.at], c.old[c.at:]
-	if len(got) < len(c.old) || !bytes.HasPrefix(got, before) || !bytes.HasSuffix(got, after) {
-		return errors.New("the text of a body changed")
-	}
-	if bytes.Count(got[len(before):len(got)-len(after)], c.core) != 1 {
-		return errors.New("a body does not hold the notice once")
-	}
-	if cs := charsetOf(n.charset(), got); cs.label != c.body.cs.label {
+	if cs := charsetOf(n.charset(), got); cs.label != c.cs.label {
 		return errors.New("the charset of a body changed")
+	}
+	for i, gap := range c.gaps {
+		if !bytes.HasPrefix(got, gap) {
+			return errors.New("the text of a body changed")
+		}
+		got = got[len(gap):]
+		if i == len(c.fills) {
+			break
+		}
+		if !bytes.HasPrefix(got, c.fills[i]) {
+			got = bytes.TrimPrefix(got, []byte("\r\n")) // of the last line, which had no end
+		}
+		if !bytes.HasPrefix(got, c.fills[i]) {
+			return errors.New("a body does not hold what was put in")
+		}
+		got = got[len(c.fills[i]):]
+	}
+	if len(got) > 0 && string(got) != "\r\n" {
+		return errors.New("a body has more than was put in")
 	}
 	return nil
 }

@@ -138,7 +138,7 @@ func (m *Mail) sameWitness(out []byte, changes []*change) error {
 // probe is the longest line of the notice that is all ASCII; nil where the charset has none to look for.
 func (c *change) probe() []byte {
 	var best []byte
-	if c.body.cs.family != asciiBased {
+	if c.cs.family != asciiBased {
 		return nil
 	}
 	for line := range bytes.SplitSeq(c.core, []byte("\r\n")) {
