@@ -51,9 +51,11 @@ func (m *Mail) plan() {
 		if len(c.chosen) > maxBodies {
 			return refuse("more than %d text bodies", maxBodies)
 		}
-		own := m.unsubscribeURLs()
-		if err := m.collect(tree, &c, own); err != nil {
+		if err := m.collect(tree, &c, m.unsubscribeURLs()); err != nil {
 			return err
+		}
+		if len(m.bodies) > maxBodies {
+			return refuse("more than %d text bodies", maxBodies)
 		}
 		if !slices.ContainsFunc(c.chosen, func(p *part) bool { return p.head.broken }) { // else readers disagree where it ends
 			m.seen, _ = witness(m.raw[m.head.start:])
@@ -179,8 +181,8 @@ func (m *Mail) collect(p *part, c *chooser, own []string) error {
 	if p.multipart() || !carries && !strings.HasPrefix(p.typ, "text/") {
 		return nil
 	}
-	if d, _ := p.disposition(m.raw); d == "attachment" && !carries {
-		return nil
+	if d, named := p.disposition(m.raw); (d == "attachment" || named) && !carries {
+		return nil // a file
 	}
 	b, err := m.open(p)
 	var no *Refusal

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"html"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -77,17 +78,19 @@ func (b *body) own(m *Mail, fills []filling, w way) *change {
 	c := &change{body: b, way: w, cs: b.cs, fills: make([][]byte, len(fills))}
 	ascii := true
 	for i, f := range fills {
-		text := f.text()
-		enc, ok := b.cs.encode(text)
+		ascii = ascii && isASCII([]byte(f.core))
+		core, ok := b.cs.encode(f.core)
 		if !ok {
 			return nil
 		}
-		ascii = ascii && isASCII([]byte(text))
 		if b.spots[i].content == theNotice {
-			c.core, _ = b.cs.encode(f.core)
-			enc = append(b.cs.neutral(b.decoded[:b.spots[i].at]), enc...)
+			pre, _ := b.cs.encode(f.pre)
+			post, _ := b.cs.encode(f.post)
+			pre = append(b.spots[i].neutral, pre...)
+			whole := slices.Concat(pre, core, post)
+			core, c.core = whole, whole[len(pre):len(whole)-len(post)]
 		}
-		c.fills[i] = enc
+		c.fills[i] = core
 	}
 	switch {
 	case !ascii && !b.valid && b.cs.family != utf7: // broken text is shown by guesses, which spoil what is not ASCII

@@ -30,6 +30,7 @@ var (
 	placeholders = regexp.MustCompile(`(?i)` + braced + `|` + scheme + `(?:` + braced + `|heed` + dot + `invalid` + slash + `unsubscribe)`)
 	// leftovers look like placeholders: one that is not understood would be sent as a dead link.
 	leftovers = regexp.MustCompile(`(?i)` + braceOpen + braceOpen + blanks + `heed` + dot + `[^}&%<\r\n]{0,40}|` + slash + `heed` + dot + `invalid[^\s"'<>]{0,40}`)
+	inUTF7    = regexp.MustCompile(`[x-]heed\.(?:notice|unsubscribe)`) // masked braces
 	escapes   = regexp.MustCompile(`(?i)%((?:25)*)[2-7][0-9a-f]`)
 	unquoted  = regexp.MustCompile(`(?i)\s(?:href|src|action)\s*=$`)
 )
@@ -54,10 +55,10 @@ type mark struct {
 // marks are the placeholders in order.
 func (b *body) marks(view []byte) ([]mark, error) {
 	if !mentions(view) {
-		if b.cs.family == utf7 && mentions([]byte(b.text)) && leftovers.MatchString(b.text) {
-			return nil, refuse("a placeholder is encoded in UTF-7")
-		}
 		return nil, nil
+	}
+	if b.cs.family == utf7 && inUTF7.Match(view) {
+		return nil, refuse("a placeholder is encoded in UTF-7: use another charset")
 	}
 	text, offset := b.unflowed(view)
 	var out []mark

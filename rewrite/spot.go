@@ -26,6 +26,7 @@ type spot struct {
 	inHTML     bool   // of the link: it stands in markup
 	closes     string // of the notice: end tags before it
 	lead, tail string // of the notice: line ends around it
+	neutral    []byte // of the notice: what brings a stateful charset back to ASCII before it
 	raw, rawTo int    // where at and at+del are before the transfer encoding is undone
 }
 
@@ -98,6 +99,7 @@ func (b *body) settle() error {
 		}
 		if s.content == theNotice {
 			s.lead, s.tail = b.around(s)
+			s.neutral = slices.Clip(b.cs.neutral(b.decoded[:s.at]))
 		}
 	}
 	if b.cte == quoted {
