@@ -35,6 +35,7 @@ type Entry struct {
 	Verdict   *Decision `json:"verdict,omitempty"`   // of a decision on marketing mail
 	Action    string    `json:"action,omitempty"`    // allow | block
 	Code      string    `json:"code,omitempty"`      // why blocked
+	Changes   *Changes  `json:"changes,omitempty"`   // of a decision to send: what the recipient's copy changes
 	Fate      string    `json:"fate,omitempty"`      // of an outcome or bounce: sent | failed | deferred | in doubt | blocked | gave up | repeated | dropped (by the operator)
 	Upstream  string    `json:"upstream,omitempty"`  // of an outcome: the upstream that it came from
 	Reply     string    `json:"reply,omitempty"`     // of an outcome: the upstream's words, the address left out

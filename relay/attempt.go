@@ -21,13 +21,14 @@ const keepCopies = 32 << 20
 func (r *Relay) rewriteAll(ctx context.Context, t *transaction) error {
 	held := 0
 	var data []byte
+	var changes policy.Changes
 	var err error
 	for i, j := range t.lawful() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if i == 0 || !t.passes() { // else all get the same
-			data, err = r.rewrite(t, j)
+			data, changes, err = r.rewrite(t, j)
 		}
 		var no *rewrite.Refusal
 		switch {
@@ -40,6 +41,8 @@ func (r *Relay) rewriteAll(ctx context.Context, t *transaction) error {
 		case err != nil:
 			return err
 		}
+		own := changes
+		j.changes = &own
 		if held += len(data); held <= keepCopies {
 			j.data = data
 		}
@@ -48,28 +51,29 @@ func (r *Relay) rewriteAll(ctx context.Context, t *transaction) error {
 }
 
 // rewrite makes the recipient's own copy: its link, its notice.
-func (r *Relay) rewrite(t *transaction, j *job) ([]byte, error) {
+func (r *Relay) rewrite(t *transaction, j *job) ([]byte, policy.Changes, error) {
 	treatment := rewrite.Treatment{Received: r.received(t)}
 	if d := j.decision; d != nil {
 		link, err := r.Links.Link(j.person, t.account.Sender.ID, t.said.Topic, t.book.scope(t, d), t.m.ID)
 		if err != nil {
-			return nil, err
+			return nil, policy.Changes{}, err
 		}
 		notice, err := t.book.Notices.Compose(rewrite.NoticeInput{
-			Decision: *d, Sender: *t.account.Sender, Topic: t.said.Topic, UnsubscribeURL: link,
+			Decision: *d, Sender: *t.account.Sender, Topic: t.said.Topic, UnsubscribeURL: link, TextSwitch: t.account.TextSwitch,
 			Language: t.book.Notices.Language(t.book.Language, d.Grounds.Language, t.language(), d.Country.Code),
 		})
 		if err != nil {
-			return nil, err
+			return nil, policy.Changes{}, err
 		}
 		treatment.Marketing, treatment.Unsubscribe, treatment.Notice = true, link, notice
+		treatment.TextSwitch = t.account.TextSwitch
 		domain := "" // a From: without one is let through only where the sender may use any
 		if len(t.from) > 0 {
 			domain = t.from[0]
 		}
 		treatment.ListID = rewrite.ListID(t.said.Topic, t.account.Sender.ID, domain)
 	}
-	return t.mail.Copy(treatment)
+	return t.mail.Rewrite(treatment)
 }
 
 // language is what the message says it is written in.
@@ -153,7 +157,7 @@ func (r *Relay) handOver(ctx context.Context, t *transaction, j *job) (o smtp.Ou
 	data := j.data
 	if data == nil {
 		var err error
-		if data, err = r.rewrite(t, j); err != nil {
+		if data, _, err = r.rewrite(t, j); err != nil {
 			r.Log.Error("copy not made", "message", t.m.ID, "decision", j.id, "error", err)
 			return smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault.With("the copy could not be made (%s)", t.m.ID)}
 		}

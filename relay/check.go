@@ -84,6 +84,7 @@ type Preview struct {
 	Decision  policy.Decision
 	Findings  []rewrite.Finding // ESP control fields
 	Rewritten []byte            // what would be sent; nil where it would not
+	Changes   *policy.Changes   // what it changes
 }
 
 // Preview treats a message as if account had submitted it to the inquiry's one recipient, and sends and records nothing.
@@ -124,11 +125,13 @@ func (r *Relay) Preview(ctx context.Context, q policy.Inquiry, raw []byte) (*Pre
 	if t.said.Category == policy.Marketing {
 		t.jobs[0].decision = &p.Decision
 	}
-	p.Rewritten, err = r.rewrite(t, t.jobs[0])
+	var changes policy.Changes
+	p.Rewritten, changes, err = r.rewrite(t, t.jobs[0])
 	var no *rewrite.Refusal
 	if errors.As(err, &no) {
 		p.Decision.Forbid(policy.CodeUnrewritable, no.Why, unrewritableCitation)
 		return p, nil
 	}
+	p.Changes = &changes
 	return p, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -64,6 +65,10 @@ func TestPreviewIsWhatIsSent(t *testing.T) {
 		_, sent, _ := strings.Cut(string(w.sent[0].Data), "+0000\r\n")
 		if previewed == "" || previewed != sent {
 			t.Errorf("%s: previewed\n%s\nsent\n%s", account, previewed, sent)
+		}
+		last := len(w.entries) - 2 // before the outcome
+		if e := w.entries[last]; e.Event != policy.EventDecision || e.Changes == nil || !reflect.DeepEqual(e.Changes, p.Changes) || e.Changes.Added[0] != "Received" || e.Changes.Removed[0] != "Heed-Language" {
+			t.Errorf("%s: previewed %+v, journaled %+v", account, p.Changes, e.Changes)
 		}
 	}
 	w := newWorld(t)

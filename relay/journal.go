@@ -52,6 +52,8 @@ func (t *transaction) decisionEntry(j *job, now time.Time) policy.Entry {
 	}
 	if j.refusal != nil {
 		e.Action = policy.Block
+	} else {
+		e.Changes = j.changes
 	}
 	if j.decision != nil {
 		verdict := *j.decision

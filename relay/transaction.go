@@ -44,6 +44,7 @@ type job struct {
 	decision *policy.Decision // nil for transactional mail
 	code     string           // why it is not sent: the reason code
 	refusal  *smtp.Reply      // the same as the client hears it; nil: it is sent
+	changes  *policy.Changes  // of its copy, once there is one
 	data     []byte           // the rewritten copy; nil: to be made again when it is sent
 	guard    string           // its key there; "": none
 	told     *told            // what its client was told of it before; nil: nothing

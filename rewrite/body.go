@@ -40,6 +40,7 @@ func (m *Mail) plan() {
 			return err
 		}
 		m.tree = tree
+		tree.count("")
 		c := chooser{raw: m.raw, root: tree}
 		c.visit(tree, true)
 		if c.why != "" {
@@ -228,6 +229,9 @@ func (m *Mail) fillable(b *body, view []byte, marks []mark, carries bool) error 
 	unit := b.cs.width()
 	for i := range spots {
 		spots[i].at, spots[i].del = spots[i].at*unit, spots[i].del*unit
+	}
+	if first := spots[0]; b.part.head.broken && first.del > 0 && bytes.IndexByte(view[:first.at], '\n') < 0 {
+		return refuse("a placeholder or a link stands where the header should end")
 	}
 	b.spots = spots
 	m.bodies = append(m.bodies, b)

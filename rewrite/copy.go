@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"heed/policy"
 )
 
 // Treatment is what is done to the copy for one recipient. All texts in it are the gateway's own.
@@ -25,8 +27,22 @@ type Notice struct{ Text, HTML string }
 // Copy makes the copy for one recipient. A *Refusal says that this message is not safely rewritable; every other error
 // is ours and nothing must be sent. The original is never returned in place of a copy.
 func (m *Mail) Copy(t Treatment) ([]byte, error) {
+	out, _, err := m.Rewrite(t)
+	return out, err
+}
+
+// Rewrite is Copy with an account of what was changed.
+func (m *Mail) Rewrite(t Treatment) ([]byte, policy.Changes, error) {
+	out, changes, err := m.rewrite(t)
+	if err != nil {
+		return nil, policy.Changes{}, err
+	}
+	return out, m.account(&t, changes), nil
+}
+
+func (m *Mail) rewrite(t Treatment) ([]byte, []*change, error) {
 	if err := t.check(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	edits := append(make([]edit, 0, 32), edit{off: m.head.start, ins: t.fields()})
 	edits = append(edits, m.removals(t.Marketing)...)
@@ -36,12 +52,12 @@ func (m *Mail) Copy(t Treatment) ([]byte, error) {
 	var changes []*change
 	if t.Marketing {
 		if err := m.Rewritable(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, b := range m.bodies {
 			c, err := b.insert(m, &t)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			changes = append(changes, c)
 			edits = append(edits, c.edits...)
@@ -50,16 +66,16 @@ func (m *Mail) Copy(t Treatment) ([]byte, error) {
 	slices.SortStableFunc(edits, inOrder)
 	out, err := apply(m.raw, edits)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if t.Marketing && m.proved(changes) {
-		return out, nil
+		return out, changes, nil
 	}
 	if err := m.verify(out, t, changes); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m.prove(changes)
-	return out, nil
+	return out, changes, nil
 }
 
 // check holds what would let text become a header field or a tag of its own.

@@ -159,7 +159,12 @@ func (b *body) labelled(m *Mail) bool {
 		}
 	}
 	f := b.part.field("Content-Type")
-	return f == nil || !strings.HasSuffix(f.value(m.raw), ";")
+	if f == nil {
+		return true
+	}
+	v := f.value(m.raw)
+	_, params := parseParams(v + "; charset=x") // a quote left open would swallow it
+	return !strings.HasSuffix(v, ";") && params[len(params)-1].name == "charset"
 }
 
 // relabel corrects charset and transfer encoding in the header of a part, and drops what counted or hashed the old body.

@@ -130,6 +130,7 @@ type NoticeInput struct {
 	Topic          string
 	UnsubscribeURL string
 	Mailto         string // mailto: URL, "" for none
+	TextSwitch     string // after a bare link in plain text, as Treatment has it
 	Language       string // from Language
 }
 

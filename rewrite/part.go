@@ -11,7 +11,8 @@ type part struct {
 	head       header
 	start, end int // end: before the CRLF that belongs to the next delimiter (RFC 2046 section 5.1.1)
 	typ        string
-	malformed  bool // its Content-Type is none (RFC 2045 section 5.2 makes it text/plain)
+	number     string // once counted: 1.2 is the second part of the first
+	malformed  bool   // its Content-Type is none (RFC 2045 section 5.2 makes it text/plain)
 	params     []param
 	children   []*part
 	glue       [][2]int // of a multipart: preamble and delimiter lines, the last one with the epilogue

@@ -47,7 +47,7 @@ func (c *checkCmd) Run(a *app) error {
 	if err != nil {
 		return badInput(err)
 	}
-	return a.decided(decisions, nil)
+	return a.decided(decisions, nil, nil)
 }
 
 func badInput(err error) error {
@@ -74,7 +74,7 @@ func (c *checkCmd) message(a *app, p *parts, q policy.Inquiry) error {
 			return err
 		}
 	}
-	return a.decided([]policy.Decision{preview.Decision}, preview.Findings)
+	return a.decided([]policy.Decision{preview.Decision}, preview.Findings, preview.Changes)
 }
 
 // maxMessageFile bounds a message read from disk.
@@ -106,11 +106,14 @@ func readMessage(a *app, file string) ([]byte, error) {
 }
 
 // decided prints decisions; one that blocks is exit 1, observed or not.
-func (a *app) decided(decisions []policy.Decision, findings []rewrite.Finding) error {
+func (a *app) decided(decisions []policy.Decision, findings []rewrite.Finding, changes *policy.Changes) error {
 	if a.json {
 		answer := map[string]any{"decisions": decisions}
 		if findings != nil {
 			answer["findings"] = findings
+		}
+		if changes != nil {
+			answer["changes"] = changes
 		}
 		if err := a.printJSON(answer); err != nil {
 			return err
@@ -121,6 +124,9 @@ func (a *app) decided(decisions []policy.Decision, findings []rewrite.Finding) e
 		}
 		for _, f := range findings {
 			fmt.Fprintf(a.out, "control field %s: [%s] %s\n", f.Field, f.Code, f.Text)
+		}
+		if changes != nil {
+			fmt.Fprintf(a.out, "  changed: %s\n", strings.Join(changes.Lines(), "\n           "))
 		}
 	}
 	for _, d := range decisions {

@@ -98,6 +98,9 @@ func entryText(e policy.Entry) string {
 	if e.Reason != "" {
 		add("reason", fmt.Sprintf("%q", e.Reason))
 	}
+	if e.Changes != nil {
+		add("changes", fmt.Sprintf("%q", strings.Join(e.Changes.Lines(), "; ")))
+	}
 	add("message", e.Message)
 	add("message-id", e.MessageID)
 	return strings.Join(parts, " ")

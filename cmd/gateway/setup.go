@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
+	"slices"
 	"time"
 
 	"heed/config"
@@ -126,10 +128,22 @@ func bookOf(c *config.Config) (*relay.Book, error) {
 				Name: a.Name, Sender: senders[a.Sender], Category: policy.Category(a.Category), Topic: a.Topic, Product: a.Product,
 				Assessment: assessmentOf(c, a.Assessment), Observe: a.Enforcement == "observe",
 			},
-			Upstreams: a.Upstream, RejectPartial: a.OnPartial == "reject", Pass: a.Auth == "pass",
+			TextSwitch: textSwitch(c, a.Upstream),
+			Upstreams:  a.Upstream, RejectPartial: a.OnPartial == "reject", Pass: a.Auth == "pass",
 		}
 	}
 	return book, nil
+}
+
+// textSwitch keeps the click tracker of any of the upstreams off the links in plain text.
+func textSwitch(c *config.Config, upstreams []string) string {
+	for _, u := range c.Upstreams {
+		host, _, _ := net.SplitHostPort(u.URL.Address)
+		if s := rewrite.TextSwitch(host); s != "" && slices.Contains(upstreams, u.Name) {
+			return s
+		}
+	}
+	return ""
 }
 
 func sendersOf(c *config.Config) map[string]*policy.Sender {

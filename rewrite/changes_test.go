@@ -1,0 +1,60 @@
+package rewrite
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The account of a copy says what was changed and where.
+func TestAccount(t *testing.T) {
+	raw := plain + "List-Unsubscribe: <https://t.example/u/1>\r\nBcc: b@c.example\r\nDKIM-Signature: v=1\r\nContent-Type: multipart/mixed; boundary=m\r\n\r\n" +
+		"--m\r\nContent-Type: multipart/alternative; boundary=a\r\n\r\n" +
+		"--a\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\n\xfc https://t.example/u/1\r\n" +
+		"--a\r\nContent-Type: text/html\r\n\r\n<body><a href=\"{{heed.unsubscribe_url}}\">x</a>{{heed.notice}}{{heed.notice}}</body>\r\n--a--\r\n" +
+		"--m\r\nContent-Type: image/gif\r\n\r\nx\r\n--m--\r\n"
+	m, err := Read([]byte(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := placed(t)
+	tr.Notice.Text = "Αθήνα"
+	out, changes, err := m.Rewrite(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"header fields added: Received, List-Unsubscribe, List-Unsubscribe-Post, List-Id",
+		"header fields removed: List-Unsubscribe, Bcc, DKIM-Signature",
+		"part 1.1 (text/plain): now utf-8 quoted-printable",
+		"part 1.1 (text/plain): link at octet 2: 28 octets in, 21 out",
+		"part 1.1 (text/plain): notice at octet 23: 14 octets in, 0 out",
+		"part 1.2 (text/html): tracking at octet 8: 82 octets in, 0 out",
+		"part 1.2 (text/html): link at octet 15: 28 octets in, 24 out",
+		"part 1.2 (text/html): notice at octet 46: 43 octets in, 15 out",
+		"part 1.2 (text/html): placeholder at octet 61: 0 octets in, 15 out",
+	}
+	if got := changes.Lines(); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s\nin\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"), out)
+	}
+	if strings.Contains(strings.Join(changes.Lines(), " "), "b@c.example") {
+		t.Error("the account quotes the message")
+	}
+}
+
+func TestTextSwitch(t *testing.T) {
+	for host, want := range map[string]string{
+		"smtp.sparkpostmail.com": `[[data-msys-clicktrack="0"]]`, "SMTP.EU.SparkPostMail.com.": `[[data-msys-clicktrack="0"]]`,
+		"smtp.sendgrid.net": "", "notsparkpostmail.com": "", "127.0.0.1": "",
+	} {
+		if got := TextSwitch(host); got != want {
+			t.Errorf("%s: got %q, want %q", host, got, want)
+		}
+	}
+	tr := placed(t)
+	tr.TextSwitch = TextSwitch("smtp.sparkpostmail.com")
+	out, err := rewriteOnce([]byte(plain+"\r\nLeave: {{heed.unsubscribe_url}}\r\n"), tr)
+	if err != nil || !strings.Contains(string(out), "Leave: "+link+`[[data-msys-clicktrack="0"]]`+"\r\n") {
+		t.Errorf("got %v, %s", err, out)
+	}
+}
