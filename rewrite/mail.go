@@ -143,5 +143,5 @@ func matters(name string) bool {
 		}
 	}
 	return strings.HasPrefix(low, "content-") || strings.HasPrefix(low, "resent-") || strings.HasPrefix(low, "heed-") ||
-		controls.find(low) != nil
+		len(controls.find(low)) > 0
 }
