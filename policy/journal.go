@@ -41,6 +41,7 @@ type Entry struct {
 	Reply     string    `json:"reply,omitempty"`     // of an outcome: the upstream's words, the address left out
 	OptOut    *OptOut   `json:"optout,omitempty"`
 	Reason    string    `json:"reason,omitempty"` // an operator's
+	Informed  *Informed `json:"-"`                // of an outcome: what Person was told by it. Not of the journal: Facts have it
 }
 
 // Apart takes the address, normalised, out of an entry: stores keep it apart, so that erasure can remove it. "" where
@@ -62,6 +63,8 @@ func (e Entry) Apart() (entry Entry, address string, err error) {
 		return e, "", errors.New("a journal entry has no ID")
 	case address != "" && e.Person == "":
 		return e, "", fmt.Errorf("journal entry %s has a recipient and no person", e.ID)
+	case e.Informed != nil && (e.Person == "" || e.Sender == ""):
+		return e, "", fmt.Errorf("journal entry %s does not say who informed whom", e.ID)
 	}
 	if n, err := Normalise(address); err == nil {
 		address = n

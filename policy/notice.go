@@ -21,7 +21,7 @@ func dueNotices(d *Decision, q *Question, countries []CountrySignal) []string {
 	if personal || d.SoftOptIn == "met" {
 		due = append(due, NoticeObjection)
 	}
-	if personal && d.Party != First && d.Grounds.Consent == nil {
+	if personal && d.Party != First && d.Grounds.Consent == nil && !q.Facts.Informed[q.Account.Sender.ID].told(&d.Grounds) {
 		due = append(due, NoticeArt14)
 	}
 	due = append(due, NoticeUnsubscribe)

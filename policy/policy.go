@@ -157,6 +157,7 @@ type OptOut struct {
 
 // Facts is all that the state knows of one person. The zero value is a stranger.
 type Facts struct {
-	Contact Contact
-	OptOuts []OptOut
+	Contact  Contact
+	OptOuts  []OptOut
+	Informed map[string]Informed // by sender id
 }

@@ -69,6 +69,9 @@ func (r *Relay) outcome(ctx context.Context, t *transaction, j *job, decision st
 	r.Meter.Delivered(cmp.Or(o.Upstream, t.account.Upstreams[0]), o.Fate.String(), took.Seconds())
 	e := t.outcomeEntry(j, decision, o.Fate.String(), o.Reply.Without(j.to.Address), r.Now())
 	e.Upstream = o.Upstream
+	if o.Fate == smtp.Sent && j.decision != nil { // in doubt it may not have come: the next message says it again
+		e.Informed = j.decision.Informs(t.m.ID, e.At)
+	}
 	if err := r.recordOutcome(ctx, t, j, o, e); err != nil {
 		r.Log.Error("outcome not journaled", "message", t.m.ID, "decision", decision, "fate", e.Fate, "error", err)
 	}

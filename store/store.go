@@ -16,7 +16,7 @@ type State interface {
 	Facts(ctx context.Context, persons []string) (map[string]policy.Facts, error)
 	// Merge merges what is newly known into the contacts, by policy.Contact.Merge.
 	Merge(ctx context.Context, contacts map[string]policy.Contact) error
-	// Erase forgets the person: contact and address, in the journal too. Opt-outs stay. False: nothing was known.
+	// Erase forgets the person: contact, what was told, and address, in the journal too. Opt-outs stay. False: nothing was known.
 	Erase(ctx context.Context, person string) (bool, error)
 	// Address is the normalised address of a person who was not erased, "" if unknown.
 	Address(ctx context.Context, person string) (string, error)
@@ -30,7 +30,8 @@ type State interface {
 	// OptOuts calls yield for every opt-out until it returns false; address is "" where it is not known.
 	OptOuts(ctx context.Context, yield func(person, address string, o policy.OptOut) bool) error
 
-	// Record appends to the journal, all entries or none; an entry whose ID is there already is not repeated.
+	// Record appends to the journal, all entries or none; an entry whose ID is there already is not repeated. Where Informed
+	// is set, the same write makes it a fact of the person: of each sender's the latest stays, until the person is forgotten.
 	Record(ctx context.Context, entries []policy.Entry) error
 	// Journal finds entries, oldest first.
 	Journal(ctx context.Context, q policy.JournalQuery, yield func(policy.Entry) bool) error

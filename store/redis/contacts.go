@@ -16,14 +16,22 @@ import (
 	"heed/policy"
 )
 
-//go:embed lua/merge.lua
-var mergeScript string
+var (
+	//go:embed lua/merge.lua
+	mergeScript string
+	//go:embed lua/inform.lua
+	informScript string
+	//go:embed lua/erase.lua
+	eraseScript string
+)
 
-// A person's hash: the contact as JSON without the address, the address, and one field for each opt-out.
+// A person's hash: the contact as JSON without the address, the address, one field for each opt-out, and one for each
+// sender that told the person where its data came from.
 const (
-	contactField = "c"
-	addressField = "a"
-	optOutPrefix = "o:"
+	contactField   = "c"
+	addressField   = "a"
+	optOutPrefix   = "o:"
+	informedPrefix = "i:"
 )
 
 func personKey(person string) string { return "heed:{" + person + "}" }
@@ -66,6 +74,17 @@ func readFacts(fields map[string]string) (f policy.Facts, known bool, err error)
 	}
 	f.Contact.Address = fields[addressField]
 	for name, value := range fields {
+		if sender, ok := strings.CutPrefix(name, informedPrefix); ok {
+			var i policy.Informed
+			if err := json.Unmarshal([]byte(value[min(timeLen, len(value)):]), &i); err != nil {
+				return f, false, err
+			}
+			if f.Informed == nil {
+				f.Informed = map[string]policy.Informed{}
+			}
+			f.Informed[sender], known = i, true
+			continue
+		}
 		if !strings.HasPrefix(name, optOutPrefix) {
 			continue
 		}
@@ -150,15 +169,22 @@ func normalised(address string) string {
 	return address
 }
 
-// Erase removes the contact and the address. Journal entries up to now stay without an address for good.
+// inform notes what a person was told.
+func inform(ctx context.Context, person, sender string, i policy.Informed) (redis.Cmder, error) {
+	b, err := json.Marshal(i)
+	return script(ctx, informScript, personKey(person), informedPrefix+sender, stamp(i.At)+string(b)), err
+}
+
+// Erase removes the contact, what was told, and the address. Journal entries up to now stay without an address for good.
 func (s *Store) Erase(ctx context.Context, person string) (bool, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	gone := redis.NewIntCmd(ctx, "hdel", personKey(person), contactField, addressField)
+	gone := script(ctx, eraseScript, personKey(person))
 	if err := s.write(ctx, gone, script(ctx, journalEraseScript, journalKey, person)); err != nil {
 		return false, err
 	}
-	return gone.Val() > 0, nil
+	n, err := gone.Int()
+	return n > 0, err
 }
 
 // Address is the address of a person who was not erased.

@@ -76,7 +76,7 @@ func value(e policy.Entry) (text []byte, address string, err error) {
 	return append(sign, b...), address, err
 }
 
-// Record notes addresses that are not known yet, then appends all entries in one script.
+// Record notes addresses that are not known yet and what persons were told, then appends all entries in one script.
 func (s *Store) Record(ctx context.Context, entries []policy.Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -106,6 +106,13 @@ func recordCommands(ctx context.Context, entries []policy.Entry) ([]redis.Cmder,
 		if address != "" && !named[e.Person] {
 			named[e.Person] = true
 			cmds = append(cmds, redis.NewBoolCmd(ctx, "hsetnx", personKey(e.Person), addressField, address))
+		}
+		if e.Informed != nil {
+			told, err := inform(ctx, e.Person, e.Sender, *e.Informed)
+			if err != nil {
+				return nil, err
+			}
+			cmds = append(cmds, told)
 		}
 		args = append(args, e.ID, stamp(e.At), e.Person, messageKey(e.MessageID), e.Action, text)
 	}
@@ -259,7 +266,7 @@ func (s *Store) readdress(ctx context.Context, rows []row) error {
 }
 
 // Trim removes entries a page at a time, so that nobody waits long, and with a person's last entry the address of
-// one of whom nothing else is known.
+// one of whom nothing else is known, and what that one was told.
 func (s *Store) Trim(ctx context.Context, before time.Time) (int, error) {
 	total := 0
 	for {

@@ -14,7 +14,8 @@ import (
 
 const factsQuery = `
 SELECT j.value, p.address, c.contact,
-	(SELECT json_group_array(json(o.optout)) FROM optouts o WHERE o.person = j.value)
+	(SELECT json_group_array(json(o.optout)) FROM optouts o WHERE o.person = j.value),
+	(SELECT json_group_object(i.sender, json(i.informed)) FROM informed i WHERE i.person = j.value)
 FROM json_each(?) j
 LEFT JOIN contacts c ON c.person = j.value
 LEFT JOIN persons p ON p.person = j.value`
@@ -38,14 +39,14 @@ func (s *Store) Facts(ctx context.Context, persons []string) (map[string]policy.
 	err = every(rows, func(r *sql.Rows) error {
 		var person string
 		var address, contact sql.NullString
-		var optOuts string
-		if err := r.Scan(&person, &address, &contact, &optOuts); err != nil {
+		var optOuts, informed string
+		if err := r.Scan(&person, &address, &contact, &optOuts, &informed); err != nil {
 			return err
 		}
-		if !contact.Valid && optOuts == "[]" {
+		if !contact.Valid && optOuts == "[]" && informed == "{}" {
 			return nil
 		}
-		f, err := readFacts(address.String, contact.String, optOuts)
+		f, err := readFacts(address.String, contact.String, optOuts, informed)
 		if err != nil {
 			return fmt.Errorf("person %s: %w", person, err)
 		}
@@ -58,7 +59,7 @@ func (s *Store) Facts(ctx context.Context, persons []string) (map[string]policy.
 	return known, nil
 }
 
-func readFacts(address, contact, optOuts string) (policy.Facts, error) {
+func readFacts(address, contact, optOuts, informed string) (policy.Facts, error) {
 	var f policy.Facts
 	if contact != "" {
 		if err := json.Unmarshal([]byte(contact), &f.Contact); err != nil {
@@ -73,6 +74,11 @@ func readFacts(address, contact, optOuts string) (policy.Facts, error) {
 		slices.SortFunc(f.OptOuts, func(a, b policy.OptOut) int {
 			return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Sender, b.Sender), cmp.Compare(a.Topic, b.Topic))
 		})
+	}
+	if informed != "{}" {
+		if err := json.Unmarshal([]byte(informed), &f.Informed); err != nil {
+			return f, err
+		}
 	}
 	return f, nil
 }
@@ -117,7 +123,7 @@ func merge(t *tx, person string, c policy.Contact) error {
 	if err != nil {
 		return err
 	}
-	known, err := readFacts(address.String, stored.String, "[]")
+	known, err := readFacts(address.String, stored.String, "[]", "{}")
 	if err != nil {
 		return fmt.Errorf("person %s: %w", person, err)
 	}
@@ -153,7 +159,11 @@ func normalised(address string) string {
 	return address
 }
 
-// Erase removes the contact and the address. Journal entries up to now stay without an address for good.
+// inform notes what a person was told, unless something later stands.
+const inform = `INSERT INTO informed VALUES (?1, ?2, ?3, ?4) ON CONFLICT (person, sender) DO UPDATE
+	SET at = excluded.at, informed = excluded.informed WHERE informed.at <= excluded.at`
+
+// Erase removes the contact, what was told, and the address. Journal entries up to now stay without an address for good.
 func (s *Store) Erase(ctx context.Context, person string) (bool, error) {
 	var known bool
 	err := s.write(ctx, 0, func(t *tx) error {
@@ -161,11 +171,15 @@ func (s *Store) Erase(ctx context.Context, person string) (bool, error) {
 		if err != nil {
 			return err
 		}
+		told, err := t.exec("DELETE FROM informed WHERE person = ?", person)
+		if err != nil {
+			return err
+		}
 		addresses, err := t.exec("UPDATE persons SET address = NULL WHERE person = ? AND address IS NOT NULL", person)
 		if err != nil {
 			return err
 		}
-		known = contacts+addresses > 0
+		known = contacts+told+addresses > 0
 		_, err = t.exec(`INSERT INTO persons (person, erased)
 			SELECT person, max(seq) FROM journal WHERE person = ? GROUP BY person
 			ON CONFLICT (person) DO UPDATE SET erased = excluded.erased`, person)

@@ -20,6 +20,8 @@ type record struct {
 	address                       string
 	named                         bool
 	entry                         string
+	sender, informed              string // "": nobody was told anything
+	informedAt                    int64
 }
 
 func newRecord(e policy.Entry) (record, error) {
@@ -28,10 +30,18 @@ func newRecord(e policy.Entry) (record, error) {
 		return record{}, err
 	}
 	b, err := json.Marshal(e)
-	return record{
+	if err != nil {
+		return record{}, err
+	}
+	r := record{
 		id: e.ID, at: nanos(e.At), person: e.Person, messageID: e.MessageID, action: e.Action,
 		address: address, named: address != "", entry: string(b),
-	}, err
+	}
+	if e.Informed != nil {
+		b, err = json.Marshal(e.Informed)
+		r.sender, r.informed, r.informedAt = e.Sender, string(b), nanos(e.Informed.At)
+	}
+	return r, err
 }
 
 // nanos is a time as the columns hold it: Unix nanoseconds, 0 for none.
@@ -78,6 +88,12 @@ func insert(t *tx, records []record) error {
 			continue
 		}
 		if err := name(t, r.person, r.address); err != nil {
+			return err
+		}
+		if r.informed == "" {
+			continue
+		}
+		if _, err := t.exec(inform, r.person, r.sender, r.informedAt, r.informed); err != nil {
 			return err
 		}
 	}
@@ -191,7 +207,7 @@ func pageQuery(from string) string {
 }
 
 // Trim removes entries in small transactions, so that nobody waits long, and with a person's last entry the address
-// of one of whom nothing else is known.
+// of one of whom nothing else is known, and what that one was told.
 func (s *Store) Trim(ctx context.Context, before time.Time) (int, error) {
 	total := 0
 	for {
@@ -221,12 +237,14 @@ func (s *Store) trim(ctx context.Context, before int64) (int, error) {
 			return err
 		}
 		for person := range persons {
-			_, err := t.exec(`DELETE FROM persons WHERE person = ?1
-				AND NOT EXISTS (SELECT 1 FROM journal WHERE person = ?1)
-				AND NOT EXISTS (SELECT 1 FROM contacts WHERE person = ?1)
-				AND NOT EXISTS (SELECT 1 FROM optouts WHERE person = ?1)`, person)
-			if err != nil {
-				return err
+			for _, table := range []string{"persons", "informed"} {
+				_, err := t.exec(`DELETE FROM `+table+` WHERE person = ?1
+					AND NOT EXISTS (SELECT 1 FROM journal WHERE person = ?1)
+					AND NOT EXISTS (SELECT 1 FROM contacts WHERE person = ?1)
+					AND NOT EXISTS (SELECT 1 FROM optouts WHERE person = ?1)`, person)
+				if err != nil {
+					return err
+				}
 			}
 		}
 		return nil
