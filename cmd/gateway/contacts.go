@@ -155,8 +155,11 @@ func (c *contactsShow) Run(a *app) error {
 	if facts.OptOuts == nil {
 		facts.OptOuts = []policy.OptOut{}
 	}
+	if facts.Informed == nil {
+		facts.Informed = map[string]policy.Informed{}
+	}
 	if a.json {
-		return a.printJSON(map[string]any{"contact": facts.Contact, "optouts": facts.OptOuts})
+		return a.printJSON(map[string]any{"contact": facts.Contact, "optouts": facts.OptOuts, "informed": facts.Informed})
 	}
 	a.contact(address, facts)
 	return nil
@@ -202,6 +205,13 @@ func (a *app) contact(address string, f policy.Facts) {
 		if !s.WithdrawnAt.IsZero() {
 			line("withdrawn", s.WithdrawnAt.Format(time.DateOnly), time.Time{})
 		}
+	}
+	for _, sender := range slices.Sorted(maps.Keys(f.Informed)) {
+		i := f.Informed[sender]
+		fmt.Fprintf(a.out, "informed by %s (GDPR Art. 14)\n", sender)
+		line("delivered", "message "+i.Message, i.At)
+		line("collected by", i.CollectedBy, time.Time{})
+		line("source", i.Source, time.Time{})
 	}
 	for _, o := range f.OptOuts {
 		fmt.Fprintf(a.out, "opt-out %s\n", optOutText(o))

@@ -87,6 +87,9 @@ func entryText(e policy.Entry) string {
 	if e.Verdict != nil && e.Verdict.Action == policy.Block && !e.Verdict.Enforced {
 		add("enforced", "false")
 	}
+	if e.Verdict != nil && !e.Verdict.Stops() {
+		add("notices", strings.Join(e.Verdict.Notices, ","))
+	}
 	add("upstream", e.Upstream)
 	add("fate", e.Fate)
 	if e.Reply != "" {
