@@ -31,7 +31,6 @@ const (
 	CodeBasisExpired   = "basis.expired"
 	CodeUnrewritable   = "content.unrewritable"
 	CodeESPRecipients  = "esp.recipients"
-	CodeESPBypass      = "esp.bypass"
 )
 
 // Question is everything a decision depends on.

@@ -115,7 +115,7 @@ func (r *Relay) Preview(ctx context.Context, q policy.Inquiry, raw []byte) (*Pre
 	if err != nil {
 		return nil, err
 	}
-	p := &Preview{Decision: decisions[0], Findings: append([]rewrite.Finding{}, t.mail.Findings(t.said.Category == policy.Marketing)...)}
+	p := &Preview{Decision: decisions[0], Findings: append([]rewrite.Finding{}, t.mail.Findings()...)}
 	if c := t.forbidden(); c != nil {
 		p.Decision.Forbid(c.Code, c.Text, c.Citation)
 	}

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"heed/policy"
@@ -64,7 +65,7 @@ const unrewritableCitation = "RFC 8058 section 3.1; Directive 2002/58/EC Art. 13
 // forbidden is what the message itself forbids, whoever gets it; nil: nothing. A marketing message's From: is the
 // decision's to check.
 func (t *transaction) forbidden() *policy.Check {
-	if c := t.controlFields(); c != nil {
+	if c := t.recipientsInside(); c != nil {
 		return c
 	}
 	if t.said.Category == policy.Transactional {
@@ -80,19 +81,14 @@ func (t *transaction) forbidden() *policy.Check {
 	return nil
 }
 
-// controlFields are ESP control fields by which the message would reach others than its envelope says, or would be sent
-// otherwise than was decided.
-func (t *transaction) controlFields() *policy.Check {
-	found := t.mail.Findings(t.said.Category == policy.Marketing)
+// recipientsInside are ESP control fields by which the message would reach others than its envelope says.
+func (t *transaction) recipientsInside() *policy.Check {
+	found := t.mail.Findings()
 	if len(found) == 0 {
 		return nil
 	}
 	f := found[0]
-	citation := "every recipient is decided on: GDPR Art. 5(2)"
-	if f.Code == policy.CodeESPBypass {
-		citation = "what was decided is what is sent: GDPR Art. 5(2), 21(3)"
-	}
-	return &policy.Check{Code: f.Code, Text: f.Field + ": " + f.Text, Citation: citation}
+	return &policy.Check{Code: f.Code, Text: fmt.Sprintf("%s: %s", f.Field, f.Text), Citation: "every recipient is decided on: GDPR Art. 5(2)"}
 }
 
 // refuse says what the client hears: permanent, so that a mail tool's own bounce handling works.

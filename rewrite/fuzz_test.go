@@ -88,7 +88,7 @@ func FuzzFacts(f *testing.F) {
 			return
 		}
 		m.From()
-		m.Findings(true)
+		m.Findings()
 		m.Fields("Subject")
 		m.Language()
 	})

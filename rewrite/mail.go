@@ -143,5 +143,5 @@ func matters(name string) bool {
 		}
 	}
 	return strings.HasPrefix(low, "content-") || strings.HasPrefix(low, "resent-") || strings.HasPrefix(low, "heed-") ||
-		len(controls.find(low)) > 0
+		controls.find(low) != nil
 }
