@@ -83,6 +83,8 @@ type Book struct {
 	Notices  *rewrite.Notices
 	Language string // auto, or a fixed BCP 47 tag
 	OneClick string // auto, topic, sender or all: the scope sealed into a link
+
+	WrapSigned bool // signed_mail: wrap
 }
 
 // Account is a policy.Account and where its mail goes.

@@ -96,6 +96,7 @@ func (r *Relay) read(t *transaction) error {
 		}
 		return err
 	}
+	mail.WrapSigned = t.book.WrapSigned
 	t.mail = mail
 	if n := mail.Received(); n > maxReceived {
 		return refusal{smtp.MailLoop}

@@ -32,37 +32,55 @@ func (m *Mail) Rewritable() error {
 	return m.fault
 }
 
-// plan finds the bodies and the places in them, once for all recipients.
+// plan finds the bodies and the places in them, once for all recipients. What is signed or encrypted has none: it is
+// wrapped or refused.
 func (m *Mail) plan() {
-	m.fault = func() error {
-		tree, err := readParts(m.raw, m.head)
-		if err != nil {
-			return err
+	var closed *sealed
+	if m.fault = m.place(); errors.As(m.fault, &closed) {
+		m.bodies = nil
+		m.fault = refuse("%s: send it unsigned and unencrypted, or have the gateway's operator set policy.signed_mail: wrap", closed.what)
+		if m.WrapSigned {
+			m.wrap, m.fault = m.wrapping()
 		}
-		m.tree = tree
-		tree.count("")
-		c := chooser{raw: m.raw, root: tree}
-		c.visit(tree, true)
-		if c.why != "" {
-			return &Refusal{c.why}
-		}
-		if len(c.chosen) == 0 {
-			return refuse("it has no text or HTML body that could carry the notice")
-		}
-		if len(c.chosen) > maxBodies {
-			return refuse("more than %d text bodies", maxBodies)
-		}
-		if err := m.collect(tree, &c, m.unsubscribeURLs()); err != nil {
-			return err
-		}
-		if len(m.bodies) > maxBodies {
-			return refuse("more than %d text bodies", maxBodies)
-		}
-		if !slices.ContainsFunc(c.chosen, func(p *part) bool { return p.head.broken }) { // else readers disagree where it ends
-			m.seen, _ = witness(m.raw[m.head.start:])
-		}
-		return nil
-	}()
+	}
+	if m.fault == nil && !slices.ContainsFunc(m.bodies, func(b *body) bool { return b.part.head.broken }) { // else readers disagree where it ends
+		m.seen, _ = witness(m.raw[m.head.start:])
+	}
+}
+
+func (m *Mail) place() error {
+	tree, err := readParts(m.raw, m.head)
+	if err != nil {
+		return err
+	}
+	m.tree = tree
+	tree.count("")
+	c := chooser{raw: m.raw, root: tree}
+	c.visit(tree, true)
+	if c.no != nil {
+		return c.no
+	}
+	if len(c.chosen) == 0 {
+		return bodiless(tree)
+	}
+	if len(c.chosen) > maxBodies {
+		return refuse("more than %d text bodies", maxBodies)
+	}
+	if err := m.collect(tree, &c, m.unsubscribeURLs()); err != nil {
+		return err
+	}
+	if len(m.bodies) > maxBodies {
+		return refuse("more than %d text bodies", maxBodies)
+	}
+	return nil
+}
+
+// bodiless says why there is no body.
+func bodiless(tree *part) error {
+	if strings.HasPrefix(tree.typ, "multipart/") && !tree.multipart() {
+		return refuse("it is a multipart, and its boundary stands nowhere in it")
+	}
+	return refuse("it has no text or HTML body that could carry the notice: add a text/plain or text/html part that is not an attachment")
 }
 
 // chooser picks the bodies: what a mail reader shows as the message, in each of its alternatives.
@@ -70,19 +88,19 @@ type chooser struct {
 	raw    []byte
 	root   *part
 	chosen []*part
-	why    string // the message must be refused
+	no     error // the message must be refused
 }
 
 // visit tells whether p holds text that is shown inline; main, whether p is part of the message proper.
 func (c *chooser) visit(p *part, main bool) bool {
-	if !main || c.why != "" {
+	if !main || c.no != nil {
 		return false
 	}
 	switch p.typ {
 	case "multipart/signed":
-		return c.block("it is signed, and a notice would break the signature")
+		return c.block(&sealed{"it is signed, and a notice would break the signature"})
 	case "multipart/encrypted":
-		return c.block("it is encrypted")
+		return c.block(&sealed{"it is encrypted, and no notice can be put into it"})
 	}
 	if !p.multipart() {
 		return c.leaf(p)
@@ -94,7 +112,7 @@ func (c *chooser) visit(p *part, main bool) bool {
 		got := false
 		switch last := p.children[len(p.children)-1]; last.typ { // the one that is shown where it is understood
 		case "text/enriched", "text/richtext", "application/xhtml+xml":
-			return c.block("its last alternative of type " + last.typ + " cannot carry the notice")
+			return c.block(refuse("its last alternative of type %s cannot carry the notice: send text/plain and text/html", last.typ))
 		}
 		for _, child := range p.children {
 			got = c.visit(child, true) || got
@@ -103,7 +121,7 @@ func (c *chooser) visit(p *part, main bool) bool {
 	case "multipart/related":
 		start, first := c.start(p), p.children[0]
 		if start != first && (first.multipart() || strings.HasPrefix(first.typ, "text/")) {
-			return c.block("its start is not its first part, and readers disagree which of the two they show") // RFC 2387 section 3.2
+			return c.block(refuse("its start is not its first part, and readers disagree which of the two they show")) // RFC 2387 section 3.2
 		}
 		return c.visit(start, true)
 	case "multipart/report":
@@ -123,9 +141,9 @@ func (c *chooser) file(p *part) bool {
 	return named && !p.multipart()
 }
 
-func (c *chooser) block(why string) bool {
-	if c.why == "" {
-		c.why = why
+func (c *chooser) block(why error) bool {
+	if c.no == nil {
+		c.no = why
 	}
 	return false
 }
@@ -138,22 +156,23 @@ func (c *chooser) leaf(p *part) bool {
 			return false
 		}
 		if p != c.root && p.head.broken && p.head.body >= p.end {
-			return true // a part of header fields alone shows nothing
+			return false // a part of header fields alone shows nothing
 		}
 		c.chosen = append(c.chosen, p)
 		return true
-	case "application/pkcs7-mime", "application/x-pkcs7-mime":
-		if disposition != "attachment" || p == c.root {
-			return c.block("it is signed or encrypted with S/MIME")
-		}
+	case "application/pgp", "application/pgp-encrypted":
+		return c.block(&sealed{"it is signed or encrypted with OpenPGP"})
 	case "text/x-amp-html":
 		if disposition != "attachment" {
 			c.chosen = append(c.chosen, p)
 		}
 		return false
 	}
+	if p.pkcs7(c.raw) && (disposition != "attachment" || p == c.root) {
+		return c.block(&sealed{"it is signed or encrypted with S/MIME"})
+	}
 	if t, rest, ok := strings.Cut(p.typ, "/"); ok && t == "text" && strings.ContainsAny(rest, " \t()\"=,") {
-		return c.block("the Content-Type of a text part is malformed")
+		return c.block(refuse("the Content-Type of a text part is malformed"))
 	}
 	return false
 }
@@ -187,10 +206,11 @@ func (m *Mail) collect(p *part, c *chooser, own []string) error {
 	}
 	b, err := m.open(p)
 	var no *Refusal
+	var closed *sealed
 	switch {
 	case carries && err != nil:
 		return err
-	case errors.As(err, &no): // not ours to read, and it is sent as it is
+	case errors.As(err, &no), errors.As(err, &closed): // not ours to read, and it is sent as it is
 		return nil
 	case err != nil:
 		return err
@@ -259,7 +279,8 @@ func (m *Mail) body(p *part) *body {
 	return b
 }
 
-var pgp = [][]byte{[]byte("-----BEGIN PGP MESSAGE-----"), []byte("-----BEGIN PGP SIGNED MESSAGE-----")}
+// pgp is an armour header line (RFC 9580 section 6.2), of a part of a message too, and as HTML has it.
+var pgp = regexp.MustCompile(`-----BEGIN(?:\W|&nbsp;|&#160;){1,9}PGP(?:\W|&nbsp;|&#160;){1,9}(?:SIGNED(?:\W|&nbsp;|&#160;){1,9})?MESSAGE`)
 
 // encodings refuses a body that readers decode differently.
 func (m *Mail) encodings(b *body) error {
@@ -289,9 +310,8 @@ func (m *Mail) open(p *part) (*body, error) {
 		return nil, err
 	}
 	var ok bool
-	if b.decoded, ok = b.cte.decode(b.raw); !ok {
-		f := p.field("Content-Transfer-Encoding")
-		return nil, refuse("a body does not decode with its transfer encoding %q", f.value(m.raw))
+	if b.decoded, ok = b.cte.decode(b.raw); !ok || b.cte == base64ed && p.head.broken && len(b.raw) > 0 {
+		return nil, undecodable(m.raw, p, b.cte)
 	}
 	b.cs = charsetOf(p.charset(), b.decoded)
 	if b.cs.family == foreign {
@@ -304,13 +324,25 @@ func (m *Mail) open(p *part) (*body, error) {
 		return nil, refuse("a byte order mark of UTF-16 in the charset %q", b.cs.label) // browsers believe the mark
 	}
 	view := b.cs.view(b.decoded)
-	for _, begin := range pgp {
-		if bytes.Contains(view, begin) {
-			return nil, refuse("it is signed or encrypted with inline OpenPGP")
-		}
+	if pgp.Match(view) {
+		return nil, &sealed{"it is signed or encrypted with inline OpenPGP"}
 	}
 	b.text, b.valid = b.cs.decode(b.decoded)
+	if b.cs.mislabelled(b.decoded) {
+		b.valid = false
+	}
 	return b, nil
+}
+
+func undecodable(raw []byte, p *part, cte transfer) error {
+	switch {
+	case cte == unknownTransfer:
+		_, name := transferOf(p.field("Content-Transfer-Encoding").value(raw))
+		return refuse("the transfer encoding %q of a body is unknown: use 7bit, 8bit, quoted-printable or base64 (RFC 2045 section 6)", name)
+	case p.head.broken:
+		return refuse("a line that is no header field stands before a base64 body, and readers disagree where that begins")
+	}
+	return refuse("a base64 body does not decode cleanly: it was cut, or text stands behind its end")
 }
 
 var htmlLang = regexp.MustCompile(`(?i)<html\b[^>]*\slang\s*=\s*["']?([a-z]{2,3}(?:-[a-z0-9-]{1,20})?)`)

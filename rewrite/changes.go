@@ -23,6 +23,11 @@ func (m *Mail) account(t *Treatment, changes []*change) policy.Changes {
 			all.Removed = append(all.Removed, f.name)
 		}
 	}
+	if t.Marketing && m.wrap != nil {
+		added, second := m.wrap.account(t.Notice)
+		all.Added = append(all.Added, added...)
+		all.Parts = append(all.Parts, second)
+	}
 	for _, c := range changes {
 		all.Parts = append(all.Parts, c.account())
 	}

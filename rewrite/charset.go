@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -80,12 +82,16 @@ func utf16Order(label string, body []byte) family {
 	return foreign
 }
 
+// iso8859 are ways to write these labels that the register does not know.
+var iso8859 = regexp.MustCompile(`^iso[-_ ]?8859[-_ ]?(\d)`)
+
 // lookup prefers the register's meaning over the browsers', for whom ISO-8859-1 is Windows-1252.
 func lookup(label string) encoding.Encoding {
+	label = iso8859.ReplaceAllString(label, "iso-8859-$1")
 	if e, err := ianaindex.MIME.Encoding(label); err == nil && e != nil {
 		return e
 	}
-	if e, err := htmlindex.Get(label); err == nil {
+	if e, err := htmlindex.Get(label); err == nil && e != encoding.Replacement {
 		return e
 	}
 	return nil
@@ -201,7 +207,7 @@ func (c charset) encode(s string) ([]byte, bool) {
 		return nil, false
 	}
 	out, err := c.enc.NewEncoder().Bytes([]byte(s))
-	return append(out, c.neutral(out)...), err == nil
+	return append(out, c.neutral(out)...), err == nil && c.portable(out, s) && !(c.standard() && holdsC1(out))
 }
 
 // decode reads b as UTF-8; false where any of it is not valid in the charset.
@@ -224,21 +230,54 @@ func (c charset) decode(b []byte) (string, bool) {
 	case c.enc == nil:
 		return "", false
 	}
-	if strings.HasPrefix(c.label, "iso-8859-") {
-		for _, x := range b {
-			if x >= 0x80 && x < 0xa0 {
-				return "", false // QUIRK: Windows-1252 under another label; readers disagree on what it says
-			}
-		}
+	if c.standard() && holdsC1(b) {
+		return "", false // QUIRK: Windows-1252 under another label; readers disagree on what it says
 	}
 	out, err := c.enc.NewDecoder().Bytes(b)
 	return string(out), err == nil && !bytes.Contains(out, []byte("\uFFFD"))
 }
 
-// certain tells whether all readers decode the charset alike, so that a conversion to UTF-8 changes nothing. The
-// tables of East Asian charsets differ between makers.
-func (c charset) certain() bool {
-	return c.ascii || c.utf8 || strings.HasPrefix(c.label, "iso-8859-") || strings.HasPrefix(c.label, "windows-125") || strings.HasPrefix(c.label, "koi8-")
+// certain tells whether all readers decode b, which is s, alike, so that a conversion to UTF-8 changes nothing.
+func (c charset) certain(b []byte, s string) bool {
+	switch name := c.name(); {
+	case c.ascii, c.utf8:
+		return true
+	case name == "iso-8859-8" || name == "iso-8859-6": // readers disagree on the order of its characters (RFC 1556)
+		return false
+	case c.multibyte() != "":
+		yen := c.multibyte() != "gb2312" && c.multibyte() != "gbk" && c.multibyte() != "gb18030" && c.multibyte() != "big5"
+		return c.portable(b, s) && !(yen && strings.Contains(s, `\`)) // a backslash, a yen or a won
+	default:
+		return strings.HasPrefix(name, "iso-8859-") || strings.HasPrefix(name, "windows-125") || strings.HasPrefix(name, "koi8-") || name == "windows-874" || name == "tis-620"
+	}
+}
+
+// standard tells whether the label names a charset that has control codes where Windows has letters (0x80 to 0x9f).
+func (c charset) standard() bool {
+	name := c.name()
+	return strings.HasPrefix(name, "iso-8859-") || name == "windows-874" && !strings.Contains(c.label, "874")
+}
+
+func holdsC1(b []byte) bool {
+	return slices.ContainsFunc(b, func(x byte) bool { return x >= 0x80 && x < 0xa0 })
+}
+
+// name is the register's for the encoding that was found for the label, in lower case.
+func (c charset) name() string {
+	if c.enc == nil {
+		return ""
+	}
+	name, err := ianaindex.MIME.Name(c.enc)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(name)
+}
+
+// mislabelled tells whether b is UTF-8 under the label of a charset of single bytes. Readers that guess would guess anew
+// after a letter of the labelled charset.
+func (c charset) mislabelled(b []byte) bool {
+	return c.family == asciiBased && c.enc != nil && c.multibyte() == "" && !isASCII(b) && utf8.Valid(b)
 }
 
 // neutral returns what brings a stateful charset back to ASCII at the end of b.

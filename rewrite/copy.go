@@ -54,6 +54,9 @@ func (m *Mail) rewrite(t Treatment) ([]byte, []*change, error) {
 		if err := m.Rewritable(); err != nil {
 			return nil, nil, err
 		}
+		if m.wrap != nil {
+			edits = append(edits, m.wrap.edits(m, t.Notice)...)
+		}
 		for _, b := range m.bodies {
 			c, err := b.insert(m, &t)
 			if err != nil {
@@ -68,7 +71,7 @@ func (m *Mail) rewrite(t Treatment) ([]byte, []*change, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if t.Marketing && m.proved(changes) {
+	if t.Marketing && m.wrap == nil && m.proved(changes) {
 		return out, changes, nil
 	}
 	if err := m.verify(out, t, changes); err != nil {

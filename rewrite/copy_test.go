@@ -13,7 +13,7 @@ import (
 )
 
 // TestGolden compares copies byte for byte: NAME.eml in, NAME.want out; NAME.got is written where they differ. The
-// notice is English, in .de.eml German; .tx.eml is transactional. HEED_GOLDEN=write makes the wanted files anew.
+// notice is English, in .de.eml German; .tx.eml is transactional, .wrap.eml signed and wrapped. HEED_GOLDEN=write makes the wanted files anew.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.eml")
 	if err != nil || len(files) < 15 {
@@ -25,7 +25,7 @@ func TestGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := rewriteOnce(raw, short(t, file))
+			got, err := rewriteFile(file, raw, short(t, file))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -44,6 +44,16 @@ func TestGolden(t *testing.T) {
 			}
 		})
 	}
+}
+
+// rewriteFile wraps where the file's name asks for it.
+func rewriteFile(file string, raw []byte, t Treatment) ([]byte, error) {
+	m, err := Read(raw)
+	if err != nil {
+		return nil, err
+	}
+	m.WrapSigned = strings.HasSuffix(file, ".wrap.eml")
+	return m.Copy(t)
 }
 
 // short is a treatment with a notice of two lines, so that golden files can be read.
@@ -86,7 +96,7 @@ func TestRefusals(t *testing.T) {
 		{"inline pgp in base64", plain + "Content-Transfer-Encoding: base64\r\n\r\nLS0tLS1CRUdJTiBQR1AgTUVTU0FHRS0tLS0tDQo=\r\n", "OpenPGP"},
 		{"image only", plain + "Content-Type: image/gif\r\n\r\nx\r\n", "no text or HTML body"},
 		{"attachment only", plain + "Content-Disposition: attachment\r\n\r\nx\r\n", "no text or HTML body"},
-		{"multipart without boundary", plain + "Content-Type: multipart/mixed\r\n\r\nx\r\n", "no text or HTML body"},
+		{"multipart without boundary", plain + "Content-Type: multipart/mixed\r\n\r\nx\r\n", "its boundary stands nowhere"},
 		{"boundary that ends in a blank", plain + "Content-Type: multipart/mixed; boundary=\"b \"\r\n\r\n--b \r\n\r\nx\r\n--b --\r\n", "ends in a blank"},
 		{"text file behind an image", plain + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: image/png\r\n\r\nx\r\n--b\r\nContent-Type: text/plain; name=notes.txt\r\n\r\nnotes\r\n--b--\r\n", "no text or HTML body"},
 		{"Bcc with a vertical tab", plain + "Bcc\v: a@b.example\r\n\r\nx\r\n", "the field Bcc is malformed"},
@@ -103,9 +113,11 @@ func TestRefusals(t *testing.T) {
 		{"two boundaries", plain + "Content-Type: multipart/mixed; boundary=a; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", "two boundaries"},
 		{"folded boundary", plain + "Content-Type: multipart/mixed; boundary=\"a\r\n b\"\r\n\r\n--a b\r\n\r\nx\r\n--a b--\r\n", "folded in its middle"},
 		{"two content types", plain + "Content-Type: text/plain\r\nContent-Type: text/html\r\n\r\nx\r\n", "two Content-Type"},
-		{"unknown transfer encoding", plain + "Content-Transfer-Encoding: x-uuencode\r\n\r\nx\r\n", "transfer encoding"},
-		{"broken base64", plain + "Content-Transfer-Encoding: base64\r\n\r\nAAAAA\r\n", "transfer encoding"},
-		{"text after base64", plain + "Content-Transfer-Encoding: base64\r\n\r\nAA==\r\n-- \r\nlist footer\r\n", "transfer encoding"},
+		{"unknown transfer encoding", plain + "Content-Transfer-Encoding: x-uuencode\r\n\r\nx\r\n", "\"x-uuencode\" of a body is unknown"},
+		{"broken base64", plain + "Content-Transfer-Encoding: base64\r\n\r\nAAAAA\r\n", "does not decode cleanly"},
+		{"text after base64", plain + "Content-Transfer-Encoding: base64\r\n\r\nAA==\r\n-- \r\nlist footer\r\n", "does not decode cleanly"},
+		{"base64 behind junk", plain + "Content-Transfer-Encoding: base64\r\nX-Odd header\r\n\r\nAAAA\r\n", "no header field stands before"},
+		{"a message for people only inside", plain + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\nx\r\n--b\r\nContent-Type: application/pdf\r\n\r\nx\r\n--b--\r\n", "add a text/plain"},
 		{"html that is hidden", htmlMail(`<body style="display:none">x</body>`), "is visible"},
 		{"frames", htmlMail(`<html><frameset><frame src=x></frameset></html>`), "is visible"},
 		{"placeholder that is none", plain + "\r\nLeave: {{heed.unsubscribe}}\r\n", "is no placeholder"},
@@ -241,15 +253,16 @@ func TestSecondPass(t *testing.T) {
 			t.Fatal(err)
 		}
 		tr := short(t, file)
-		once, err := rewriteOnce(raw, tr)
+		once, err := rewriteFile(file, raw, tr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		twice, err := rewriteOnce(once, tr)
+		twice, err := rewriteFile(file, once, tr)
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
-		if n := bytes.Count(twice, []byte("\r\nList-Unsubscribe:")); tr.Marketing && n != 1 {
+		head, _, _ := bytes.Cut(twice, []byte("\r\n\r\n"))
+		if n := bytes.Count(head, []byte("\r\nList-Unsubscribe:")); tr.Marketing && n != 1 {
 			t.Errorf("%s: %d List-Unsubscribe fields", file, n)
 		}
 	}

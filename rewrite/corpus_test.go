@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"net/mail"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,6 +111,9 @@ func checkCorpus(t *testing.T, dir, notice string, treatment Treatment) {
 	for _, why := range slices.Sorted(maps.Keys(refused)) {
 		total += len(refused[why])
 		t.Logf("refused %4d: %s (%s)", len(refused[why]), why, refused[why][0])
+		if os.Getenv("HEED_CORPUS_REFUSED") != "" {
+			t.Logf("all of them:\n%s", strings.Join(refused[why], "\n"))
+		}
 	}
 	t.Logf("rewritten %d, of these %d with a link of the tool's own that became ours; refused %d", done, linked, total)
 	if done == 0 || total*2 > done {
@@ -125,6 +129,53 @@ func checkCorpus(t *testing.T, dir, notice string, treatment Treatment) {
 	} else {
 		t.Logf("%s", report)
 	}
+}
+
+// TestCorpusWrapped wraps what is signed or encrypted: the standard library reads its body, unchanged, and the notice.
+func TestCorpusWrapped(t *testing.T) {
+	files, _ := filepath.Glob(filepath.Join(corpusDir(), "eml", "*", "*.eml"))
+	if testing.Short() || len(files) == 0 {
+		t.Skip("-short, or no corpus")
+	}
+	wrapped := 0
+	tr := short(t, ".de.eml")
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw = onTheWire(raw)
+		m, err := Read(raw)
+		if err != nil || bareCR(raw) {
+			continue
+		}
+		m.WrapSigned = true
+		out, err := m.Copy(tr)
+		var r *Refusal
+		switch {
+		case errors.As(err, &r):
+			if strings.Contains(r.Why, "signed or encrypted") {
+				t.Logf("%s: %v", file, err)
+			}
+			continue
+		case err != nil:
+			t.Errorf("%s: %v", file, err)
+			continue
+		case m.wrap == nil:
+			continue
+		}
+		wrapped++
+		msg, err := mail.ReadMessage(bytes.NewReader(out))
+		if err != nil {
+			t.Logf("%s: the standard library: %v", file, err)
+			continue
+		}
+		wantParts(t, msg, raw[m.head.body:], tr)
+		if t.Failed() {
+			t.Fatal(file)
+		}
+	}
+	t.Logf("%d messages wrapped", wrapped)
 }
 
 func rewriteOnce(raw []byte, t Treatment) ([]byte, error) {

@@ -57,7 +57,7 @@ func (b *body) insert(m *Mail, t *Treatment) (*change, error) {
 	if c := b.own(m, fills, asItIs); c != nil {
 		return c, nil
 	}
-	if b.valid && b.cs.certain() && b.labelled(m) {
+	if b.valid && b.cs.certain(b.decoded, b.text) && b.labelled(m) {
 		return b.convert(m, fills), nil
 	}
 	ascii := true
@@ -70,7 +70,7 @@ func (b *body) insert(m *Mail, t *Treatment) (*change, error) {
 			return c, nil
 		}
 	}
-	return nil, refuse("neither the charset %q of a body nor ASCII can hold the notice, and the body cannot be converted", b.cs.label)
+	return nil, refuse("neither the charset %q of a body nor ASCII can hold the notice, and what the body says in UTF-8 is not certain: send it as UTF-8, and labelled so", b.cs.label)
 }
 
 // own fills the spots by the part's own charset, or returns nil.
@@ -99,7 +99,7 @@ func (b *body) own(m *Mail, fills []filling, w way) *change {
 		c.gaps = b.gaps()
 		b.splice(m, c)
 		return c
-	case b.labelled(m) && b.cs.family == asciiBased: // fits the charset, but not the transfer encoding
+	case b.headed() && b.cs.family == asciiBased: // fits the charset, but not the transfer encoding
 		c.way = encoded
 		b.reencode(m, c, "")
 		return c
@@ -148,15 +148,22 @@ func (b *body) convert(m *Mail, fills []filling) *change {
 	return c
 }
 
-// labelled tells whether the header of the part can be corrected: it must not run into the body.
+// headed tells whether the header of the part can be corrected: it must not run into the body.
+func (b *body) headed() bool {
+	return !b.part.head.broken || b.root && len(b.raw) == 0
+}
+
+// labelled tells whether the charset in it can be.
 func (b *body) labelled(m *Mail) bool {
-	if b.part.head.broken && (!b.root || len(b.raw) > 0) || b.part.malformed {
+	if !b.headed() || b.part.malformed {
 		return false
 	}
+	had := false
 	for _, q := range b.part.params {
 		if q.name == "charset*" || q.name == "charset" && (q.start < 0 || strings.Contains(q.value, "(")) {
 			return false
 		}
+		had = had || q.name == "charset"
 	}
 	f := b.part.field("Content-Type")
 	if f == nil {
@@ -164,7 +171,7 @@ func (b *body) labelled(m *Mail) bool {
 	}
 	v := f.value(m.raw)
 	_, params := parseParams(v + "; charset=x") // a quote left open would swallow it
-	return !strings.HasSuffix(v, ";") && params[len(params)-1].name == "charset"
+	return (had || !strings.HasSuffix(v, ";")) && params[len(params)-1].name == "charset"
 }
 
 // relabel corrects charset and transfer encoding in the header of a part, and drops what counted or hashed the old body.

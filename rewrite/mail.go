@@ -36,11 +36,16 @@ type Mail struct {
 	head   header
 	fields []field
 
+	// WrapSigned asks for signed and encrypted mail to be wrapped instead of refused. It is set before Rewritable, Language
+	// or Copy is called.
+	WrapSigned bool
+
 	once   sync.Once
 	bodies []*body // where the notice goes
 	tree   *part
 	fault  error // why there is no marketing copy
 	seen   []leaf
+	wrap   *wrapper // nil: the notice goes into bodies
 
 	mu     sync.Mutex
 	proofs map[string]bool // the ways of filling that were read back, from ways

@@ -13,6 +13,7 @@ type part struct {
 	typ        string
 	number     string // once counted: 1.2 is the second part of the first
 	malformed  bool   // its Content-Type is none (RFC 2045 section 5.2 makes it text/plain)
+	closed     bool   // of a multipart: its last delimiter was found
 	params     []param
 	children   []*part
 	glue       [][2]int // of a multipart: preamble and delimiter lines, the last one with the epilogue
@@ -61,6 +62,23 @@ func (p *part) disposition(b []byte) (d string, named bool) {
 		named = named || q.name == "filename" || strings.HasPrefix(q.name, "filename*")
 	}
 	return strings.ToLower(d), named
+}
+
+// pkcs7 tells whether the part is S/MIME: by its type, or by its file name where a tool does not know the type (RFC 8551
+// section 3.9).
+func (p *part) pkcs7(b []byte) bool {
+	if p.typ == "application/pkcs7-mime" || p.typ == "application/x-pkcs7-mime" {
+		return true
+	}
+	params := p.params
+	if f := p.field("Content-Disposition"); f != nil {
+		_, more := parseParams(f.value(b))
+		params = append(slices.Clip(params), more...)
+	}
+	return strings.HasPrefix(p.typ, "application/") && slices.ContainsFunc(params, func(q param) bool {
+		name, _, _ := strings.Cut(q.name, "*")
+		return (name == "name" || name == "filename") && strings.HasSuffix(strings.ToLower(q.value), ".p7m")
+	})
 }
 
 // walker reads the tree. Delimiter candidates, the lines that start with "--", are found once for the whole message.
@@ -175,6 +193,7 @@ func (w *walker) children(p *part, lines []int, depth int) error {
 		closed = tail == "--"
 		marks = append(marks, mark{lines[i], end, i})
 	}
+	p.closed = closed
 	opens := len(marks)
 	if closed {
 		opens--

@@ -146,7 +146,18 @@ func (b *body) around(s *spot) (lead, tail string) {
 	if s.del == 0 && len(b.decoded) > 0 {
 		lead += "\r\n"
 	}
+	if s.del == 0 && b.flows() { // RFC 3676 section 4.1: the empty line before is joined to the last line
+		lead += "\r\n"
+	}
 	return lead, tail
+}
+
+// flows tells whether the last line of format=flowed ends in a soft break.
+func (b *body) flows() bool {
+	last := bytes.TrimRight(b.decoded, "\r\n")
+	last = last[bytes.LastIndexByte(last, '\n')+1:]
+	return strings.EqualFold(b.part.param("format"), "flowed") && bytes.HasSuffix(last, []byte(" ")) && !bytes.HasSuffix(last, []byte("-- ")) &&
+		b.cs.width() == 1
 }
 
 // lineOf is the length of the line of b around [from, to), without that.

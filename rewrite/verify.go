@@ -14,6 +14,9 @@ func (m *Mail) verify(out []byte, t Treatment, changes []*change) error {
 	if err != nil {
 		return fmt.Errorf("read back: %w", errors.New(err.Error())) // never a Refusal
 	}
+	if t.Marketing && m.wrap != nil {
+		return m.verifyWrapped(out, h, t)
+	}
 	changed := map[*part]*change{}
 	for _, c := range changes {
 		changed[c.body.part] = c

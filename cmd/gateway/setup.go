@@ -119,7 +119,8 @@ func bookOf(c *config.Config) (*relay.Book, error) {
 	}
 	book := &relay.Book{
 		Rules: rules, Notices: notices, Language: c.Policy.Language, OneClick: c.Policy.OneClickScope,
-		Accounts: make(map[string]*relay.Account, len(c.Accounts)),
+		WrapSigned: c.Policy.SignedMail == "wrap",
+		Accounts:   make(map[string]*relay.Account, len(c.Accounts)),
 	}
 	senders := sendersOf(c)
 	for _, a := range c.Accounts {
