@@ -141,6 +141,10 @@ func TestSevenBitOfCopies(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err := SevenBit(raw)
+		var r *Refusal
+		if strings.Contains(file, "signed") && errors.As(err, &r) { // its signature would break
+			continue
+		}
 		if err != nil || !isASCII(out) {
 			t.Errorf("%s: %v", file, err)
 		}
