@@ -31,6 +31,7 @@ const (
 	CodeBasisExpired   = "basis.expired"
 	CodeUnrewritable   = "content.unrewritable"
 	CodeESPRecipients  = "esp.recipients"
+	CodeESPBypass      = "esp.bypass"
 )
 
 // Question is everything a decision depends on.

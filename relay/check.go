@@ -115,8 +115,8 @@ func (r *Relay) Preview(ctx context.Context, q policy.Inquiry, raw []byte) (*Pre
 	if err != nil {
 		return nil, err
 	}
-	p := &Preview{Decision: decisions[0], Findings: append([]rewrite.Finding{}, t.mail.Findings()...)}
-	if c := t.forbidden(); c != nil {
+	p := &Preview{Decision: decisions[0], Findings: append([]rewrite.Finding{}, t.findings()...)}
+	for _, c := range t.forbidden() {
 		p.Decision.Forbid(c.Code, c.Text, c.Citation)
 	}
 	if p.Decision.Stops() {

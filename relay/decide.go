@@ -3,7 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"heed/policy"
@@ -16,8 +16,8 @@ func (r *Relay) decide(ctx context.Context, t *transaction) error {
 	content := t.forbidden()
 	if t.said.Category == policy.Transactional { // no rule of marketing binds it; whose name it bears and whom it reaches does
 		for _, j := range t.jobs {
-			if content != nil {
-				j.refuse(content.Code, content.Text)
+			if len(content) > 0 {
+				j.refuse(content[0].Code, content[0].Text)
 			}
 		}
 		return nil
@@ -29,8 +29,8 @@ func (r *Relay) decide(ctx context.Context, t *transaction) error {
 	at := r.Now()
 	for _, j := range t.jobs {
 		d := t.book.Rules.Decide(t.question(j, facts[j.person], at))
-		if content != nil {
-			d.Forbid(content.Code, content.Text, content.Citation)
+		for _, c := range content {
+			d.Forbid(c.Code, c.Text, c.Citation)
 		}
 		j.decision = &d
 		if d.Stops() {
@@ -62,33 +62,42 @@ func (t *transaction) question(j *job, f policy.Facts, at time.Time) policy.Ques
 // unrewritableCitation: what cannot carry its opt-out and notices must not be sent.
 const unrewritableCitation = "RFC 8058 section 3.1; Directive 2002/58/EC Art. 13(4)"
 
-// forbidden is what the message itself forbids, whoever gets it; nil: nothing. A marketing message's From: is the
-// decision's to check.
-func (t *transaction) forbidden() *policy.Check {
-	if c := t.recipientsInside(); c != nil {
-		return c
+// forbidden is what the message itself forbids, whoever gets it. A marketing message's From: is the decision's to
+// check.
+func (t *transaction) forbidden() []policy.Check {
+	var no []policy.Check
+	for _, f := range t.findings() {
+		no = append(no, policy.Check{Code: f.Code, Text: f.Text, Citation: controlCitation(f.Code)})
 	}
 	if t.said.Category == policy.Transactional {
 		if c := policy.CheckFrom(t.account.Sender, t.from); !c.Passed {
-			return &c
+			no = append(no, c)
 		}
-		return nil
+		return no
 	}
-	var no *rewrite.Refusal
-	if err := t.mail.Rewritable(); errors.As(err, &no) {
-		return &policy.Check{Code: policy.CodeUnrewritable, Text: no.Why, Citation: unrewritableCitation}
+	var why *rewrite.Refusal
+	if err := t.mail.Rewritable(); errors.As(err, &why) {
+		no = append(no, policy.Check{Code: policy.CodeUnrewritable, Text: why.Why, Citation: unrewritableCitation})
 	}
-	return nil
+	return no
 }
 
-// recipientsInside are ESP control fields by which the message would reach others than its envelope says.
-func (t *transaction) recipientsInside() *policy.Check {
-	found := t.mail.Findings()
-	if len(found) == 0 {
-		return nil
+// controlCitation: nobody is written to undecided, and opt-out and notices bind what arrives.
+func controlCitation(code string) string {
+	if code == policy.CodeESPRecipients {
+		return "every recipient is decided on: GDPR Art. 5(2)"
 	}
-	f := found[0]
-	return &policy.Check{Code: f.Code, Text: fmt.Sprintf("%s: %s", f.Field, f.Text), Citation: "every recipient is decided on: GDPR Art. 5(2)"}
+	return "GDPR Art. 21(3); Directive 2002/58/EC Art. 13(4); RFC 8058 section 3.1"
+}
+
+// findings are the ESP control fields that bind this category of mail: transactional mail may go past an ESP's
+// suppression list, but to nobody else.
+func (t *transaction) findings() []rewrite.Finding {
+	found := t.mail.Findings()
+	if t.said.Category == policy.Transactional {
+		found = slices.DeleteFunc(found, func(f rewrite.Finding) bool { return f.Code != policy.CodeESPRecipients })
+	}
+	return found
 }
 
 // refuse says what the client hears: permanent, so that a mail tool's own bounce handling works.

@@ -2,10 +2,8 @@ package rewrite
 
 import (
 	_ "embed"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 
 	"heed/policy"
@@ -14,148 +12,167 @@ import (
 //go:embed esp.tsv
 var espTable string
 
-// Finding is a header field that would make an ESP send the message to somebody whom nobody decided about.
+// Finding is a header field that would make an ESP do what nobody decided.
 type Finding struct {
-	Field string // as it stands in the message
-	Code  string // esp.recipients
-	Text  string // one sentence
+	Field string // as it stands in the message, at most 64 characters
+	Code  string // esp.recipients, which binds all mail, or esp.bypass, which binds marketing mail
+	Text  string // one sentence: the field, the place in its JSON, what it would do and what to do instead
 }
 
 // control is one row of esp.tsv.
 type control struct {
-	field string
-	any   bool
-	paths []string // lower case, dotted
-	what  string
+	esp, field, code   string
+	paths              []string // into the JSON, lower case, dotted; none: the field does it by itself
+	harmless           []string // values let through
+	does, instead, src string
 }
 
-type controlTable []control
+// controlField is what is known of one field name.
+type controlField struct {
+	rows   []*control
+	at     map[string]*control // by path
+	inside map[string]bool     // objects on the way to a path
+}
+
+// controlTable is esp.tsv by lower-case name: each field of each message is looked up.
+type controlTable struct {
+	names    map[string]*controlField
+	prefixes []string  // of names that end in *
+	first    [256]bool // letters that a name begins with
+}
 
 var controls = readControls(espTable)
 
-func readControls(table string) (out controlTable) {
+func readControls(table string) *controlTable {
+	t := &controlTable{names: map[string]*controlField{}}
 	for line := range strings.Lines(table) {
 		if strings.HasPrefix(line, "#") {
 			continue
 		}
 		f := strings.Split(strings.TrimSpace(line), "\t")
-		c := control{field: f[0], any: f[1] == "any", what: f[2]}
-		if !c.any {
-			c.paths = strings.Fields(f[1])
+		c := &control{esp: f[0], field: f[1], code: f[4], does: f[5], instead: f[6], src: f[7]}
+		if f[2] != "any" {
+			c.paths = strings.Fields(f[2])
 		}
-		out = append(out, c)
+		if f[3] != "-" {
+			c.harmless = strings.Fields(f[3])
+		}
+		t.add(c)
 	}
-	return out
+	return t
 }
 
-func (t controlTable) find(name string) *control {
-	for i := range t {
-		if strings.EqualFold(t[i].field, name) {
-			return &t[i]
+func (t *controlTable) add(c *control) {
+	name := strings.ToLower(c.field)
+	t.first[name[0]], t.first[name[0]&^0x20] = true, true
+	if p, ok := strings.CutSuffix(name, "*"); ok {
+		t.prefixes = append(t.prefixes, p)
+	}
+	f := t.names[name]
+	if f == nil {
+		f = &controlField{at: map[string]*control{}, inside: map[string]bool{}}
+		t.names[name] = f
+	}
+	f.rows = append(f.rows, c)
+	for _, p := range c.paths {
+		f.at[p] = c
+		for i := range p {
+			if p[i] == '.' {
+				f.inside[p[:i]] = true
+			}
+		}
+	}
+}
+
+// find looks a field name up, in any case; nil: no ESP's, or a harmless one. It allocates nothing.
+func (t *controlTable) find(name string) *controlField {
+	if name == "" || !t.first[name[0]] {
+		return nil
+	}
+	var buf [64]byte // longer than any name
+	low := buf[:copy(buf[:], name)]
+	for i, c := range low {
+		if 'A' <= c && c <= 'Z' {
+			low[i] = c | 0x20
+		}
+	}
+	if len(name) < len(buf) {
+		if f := t.names[string(low)]; f != nil {
+			return f
+		}
+	}
+	for _, p := range t.prefixes {
+		if len(low) >= len(p) && string(low[:len(p)]) == p {
+			return t.names[p+"*"]
 		}
 	}
 	return nil
 }
 
-// Findings lists the ESP control fields that add or override recipients, every one of them, however written.
+// Findings lists what the ESP control fields would do beside the decision, in every one of them, however written.
+// esp.recipients come first.
 func (m *Mail) Findings() []Finding {
 	var out []Finding
 	for _, f := range m.fields {
-		c := controls.find(f.name)
-		if c == nil {
-			continue
+		if c := controls.find(f.name); c != nil {
+			out = append(out, c.inspect(f.name, f.value(m.raw))...)
 		}
-		if why := c.inspect(f.value(m.raw)); why != "" {
-			out = append(out, Finding{f.name, policy.CodeESPRecipients, fmt.Sprintf("%s %s (%s)", f.name, why, c.what)})
+	}
+	slices.SortStableFunc(out, func(a, b Finding) int { return -strings.Compare(a.Code, b.Code) })
+	return out
+}
+
+func (f *controlField) inspect(name, value string) []Finding {
+	name = name[:min(len(name), 64)]
+	if len(f.at) > 0 {
+		return f.inspectJSON(name, value)
+	}
+	decoded, err := decodeStrictly(value)
+	var out []Finding
+	for _, c := range f.rows {
+		if err != nil || !c.lets(value) || !c.lets(decoded) { // an ESP may read it either way
+			out = append(out, Finding{name, c.code, c.sentence(name)})
 		}
 	}
 	return out
 }
 
-// inspect tells why a value is not to be let through, or "".
-func (c *control) inspect(value string) string {
-	if c.any {
-		return "names a recipient"
+func (f *controlField) inspectJSON(name, value string) []Finding {
+	hits, fault := f.scanBoth(value)
+	var out []Finding
+	for _, h := range hits {
+		out = append(out, Finding{name, h.control.code, h.control.sentence(name + ` "` + h.path + `"`)})
 	}
-	readable := false
-	for _, v := range []string{value, decodeWords(value)} { // an ESP may read it either way
-		path, err := namesAny(strings.ReplaceAll(v, "\t", " "), c.paths)
-		if path != "" {
-			return fmt.Sprintf("names recipients in %q", path)
-		}
-		readable = readable || err == nil
+	if fault != nil {
+		text := fmt.Sprintf("%s is not readable as JSON (%v), so that nobody can tell what %s would make of it: correct it or leave it out", name, fault, f.rows[0].esp)
+		out = append(out, Finding{name, policy.CodeESPRecipients, text})
 	}
-	if !readable {
-		return "is not readable as JSON, so that nobody can tell whom it names"
-	}
-	return ""
+	return out
 }
 
-// namesAny looks for the paths in a JSON object, in any case and also in a key given twice, which a decoder that
-// keeps only the last would miss.
-func namesAny(text string, paths []string) (string, error) {
-	d := json.NewDecoder(strings.NewReader(text))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return "", errors.New("not a JSON object")
-	}
-	found, err := scanObject(d, "", paths, 0)
-	if err != nil || found != "" {
-		return found, err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return "", errors.New("text after the JSON object")
-	}
-	return "", nil
+func (c *control) sentence(what string) string {
+	return fmt.Sprintf("%s %s (%s): %s", what, c.does, c.esp, c.instead)
 }
 
-// scanObject reads the rest of an object; objects below the second level are only skipped.
-func scanObject(d *json.Decoder, prefix string, paths []string, depth int) (found string, err error) {
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return "", err
+// lets tells whether a value of the field itself is harmless.
+func (c *control) lets(value string) bool {
+	value = strings.ToLower(strings.TrimSpace(value))
+	return slices.ContainsFunc(c.harmless, func(h string) bool {
+		if p, ok := strings.CutSuffix(h, "*"); ok {
+			return strings.HasPrefix(value, p)
 		}
-		path := prefix + strings.ToLower(strings.Join(strings.Fields(fmt.Sprint(key)), "")) // folded in its middle, too
-		for _, p := range paths {
-			if p == path {
-				found = path
-			}
-		}
-		t, err := d.Token()
-		if err != nil {
-			return "", err
-		}
-		inner := ""
-		switch {
-		case t == json.Delim('{') && depth < 2:
-			inner, err = scanObject(d, path+".", paths, depth+1)
-		case t == json.Delim('{') || t == json.Delim('['):
-			err = skipJSON(d)
-		}
-		if err != nil {
-			return "", err
-		}
-		if inner != "" {
-			found = inner
-		}
-	}
-	_, err = d.Token()
-	return found, err
+		return value == h
+	})
 }
 
-// skipJSON reads to the end of the object or array that has just begun.
-func skipJSON(d *json.Decoder) error {
-	for depth := 1; depth > 0; {
-		t, err := d.Token()
-		if err != nil {
-			return err
-		}
-		switch t {
-		case json.Delim('{'), json.Delim('['):
-			depth++
-		case json.Delim('}'), json.Delim(']'):
-			depth--
-		}
-	}
-	return nil
+// controlPrefixes begin the names that ESPs keep to themselves. Where the header's end is in doubt none may follow,
+// known or not.
+var controlPrefixes = []string{
+	"x-msys-", "x-mc-", "x-mailgun-", "x-pm-", "x-ses-", "x-mailin-", "x-mj-", "x-mailjet-", "x-elasticemail-",
+	"x-greenarrow-", "x-postal-", "x-cuttlefish-", "x-emailit-", "x-ignore-", "x-mq-",
+}
+
+// isControl tells whether a lower-case name may be an ESP control field, be it a harmless one.
+func isControl(low string) bool {
+	return controls.find(low) != nil || slices.ContainsFunc(controlPrefixes, func(p string) bool { return strings.HasPrefix(low, p) })
 }

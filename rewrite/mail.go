@@ -148,5 +148,5 @@ func matters(name string) bool {
 		}
 	}
 	return strings.HasPrefix(low, "content-") || strings.HasPrefix(low, "resent-") || strings.HasPrefix(low, "heed-") ||
-		controls.find(low) != nil
+		isControl(low)
 }

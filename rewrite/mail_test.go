@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"heed/policy"
 )
 
 func TestFrom(t *testing.T) {
@@ -86,51 +84,6 @@ func TestFields(t *testing.T) {
 	m, _ = Read([]byte(htmlMail(`<!DOCTYPE html><HTML xmlns="x" LANG='fr-CA'><body>x</body></html>`)))
 	if l := m.Language(); l != "fr-CA" {
 		t.Errorf("got language %q of the HTML", l)
-	}
-}
-
-func TestFindings(t *testing.T) {
-	for _, tt := range []struct{ name, field, want string }{ // want "": let through
-		{"smtpapi without recipients", `X-SMTPAPI: {"category":["a"],"unique_args":{"to":"x"},"filters":{"opentrack":{"settings":{"enable":1}}}}`, ""},
-		{"smtpapi to", `X-SMTPAPI: {"to":["a@b.example"]}`, `"to"`},
-		{"smtpapi, odd case and folded", "x-SmtpApi:\r\n {\"category\":\"a\",\r\n\t\"To\" :\r\n []}", `"to"`},
-		{"smtpapi key escaped", `X-SMTPAPI: {"\u0074o":["a@b.example"]}`, `"to"`},
-		{"smtpapi key twice", `X-SMTPAPI: {"to":["a@b.example"],"x":1,"to2":1}`, `"to"`},
-		{"smtpapi bcc filter", `X-SMTPAPI: {"filters":{"bcc":{"settings":{"email":"a@b.example"}}}}`, `"filters.bcc"`},
-		{"smtpapi encoded", "X-SMTPAPI: =?utf-8?B?eyJ0byI6WyJhQGIuZXhhbXBsZSJdfQ==?=", `"to"`},
-		{"smtpapi encoded, harmless", "X-SMTPAPI: =?utf-8?B?eyJjYXRlZ29yeSI6ImEifQ==?=", ""},
-		{"smtpapi key encoded", `X-SMTPAPI: {"=?utf-8?Q?to?=":["a@b.example"]}`, `"to"`},
-		{"smtpapi key folded in its middle", "X-SMTPAPI: {\"t\r\n o\":[\"a@b.example\"]}", `"to"`},
-		{"smtpapi not json", `X-SMTPAPI: {'to':['a@b.example']}`, "not readable"},
-		{"smtpapi cut", `X-SMTPAPI: {"category":"a"`, "not readable"},
-		{"smtpapi two objects", `X-SMTPAPI: {} {"to":["a@b.example"]}`, "not readable"},
-		{"smtpapi array", `X-SMTPAPI: [{"to":["a@b.example"]}]`, "not readable"},
-		{"smtpapi empty", `X-SMTPAPI:`, "not readable"},
-		{"smtpapi second field", "X-SMTPAPI: {}\r\nX-SMTPAPI: {\"to\":[]}", `"to"`},
-		{"msys archive", `X-MSYS-API: {"options":{"transactional":false},"archive":[{"email":"a@b.example"}]}`, `"archive"`},
-		{"msys bcc", `X-Msys-Api: {"bcc":[]}`, `"bcc"`},
-		{"msys harmless", `X-MSYS-API: {"campaign_id":"bcc"}`, ""},
-		{"mandrill bcc", "X-MC-BccAddress: a@b.example", "names a recipient"},
-		{"mandrill bcc, spaced", "X-MC-BCCADDRESS \t: a@b.example", "names a recipient"},
-		{"mailgun archive", "X-Mailgun-Archive-To: https://x.example", "names a recipient"},
-		{"postmark tag", "X-PM-Tag: a", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			m, err := Read([]byte(tt.field + "\r\nFrom: a@acme.example\r\n\r\nx\r\n"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := m.Findings()
-			if tt.want == "" {
-				if len(got) > 0 {
-					t.Errorf("got %v", got)
-				}
-				return
-			}
-			if len(got) != 1 || got[0].Code != policy.CodeESPRecipients || !strings.Contains(got[0].Text, tt.want) {
-				t.Errorf("got %v, want one that says %q", got, tt.want)
-			}
-		})
 	}
 }
 
