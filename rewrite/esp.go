@@ -109,17 +109,29 @@ func (t *controlTable) find(name string) *controlField {
 	return nil
 }
 
-// Findings lists what the ESP control fields would do beside the decision, in every one of them, however written.
-// esp.recipients come first.
+// maxFindings bounds those of each code: the decision on each recipient has them all.
+const maxFindings = 20
+
+// Findings lists what the ESP control fields would do beside the decision, in every one of them, however written, each
+// finding once. esp.recipients come first.
 func (m *Mail) Findings() []Finding {
-	var out []Finding
+	var binding, more []Finding
 	for _, f := range m.fields {
-		if c := controls.find(f.name); c != nil {
-			out = append(out, c.inspect(f.name, f.value(m.raw))...)
+		c := controls.find(f.name)
+		if c == nil {
+			continue
+		}
+		for _, found := range c.inspect(f.name, f.value(m.raw)) {
+			list := &more
+			if found.Code == policy.CodeESPRecipients {
+				list = &binding
+			}
+			if len(*list) < maxFindings && !slices.Contains(*list, found) {
+				*list = append(*list, found)
+			}
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Finding) int { return -strings.Compare(a.Code, b.Code) })
-	return out
+	return append(binding, more...)
 }
 
 func (f *controlField) inspect(name, value string) []Finding {

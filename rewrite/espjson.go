@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // maxControlDepth is how deep arrays and objects are followed; ESPs read three levels.
@@ -231,13 +232,13 @@ func (s *jsonScan) skip() error {
 }
 
 // foldKey is a key in lower case, also by Unicode's other letters for k and s, without blanks (a fold may stand in its
-// middle) and what is not seen. A control character ends a key for some readers and not for others.
+// middle), what is not seen and what is no UTF-8, which some readers drop. A control character ends a key for some readers and not for others.
 func foldKey(key string) (string, error) {
 	if i := strings.IndexFunc(key, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }); i >= 0 {
 		return "", errKey
 	}
 	key = strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) {
+		if unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) || r == utf8.RuneError {
 			return -1
 		}
 		return r
