@@ -17,7 +17,11 @@ const (
 func dueNotices(d *Decision, q *Question, countries []CountrySignal) []string {
 	protected := slices.ContainsFunc(countries, func(c CountrySignal) bool { return gdprApplies(c.Code) })
 	personal := d.AddressKind != Generic && (protected || gdprApplies(q.Account.Sender.Country))
-	due := []string{NoticeIdentity, NoticeLabel, NoticeReason}
+	due := []string{NoticeIdentity}
+	if labelled(d, q, countries) {
+		due = append(due, NoticeLabel)
+	}
+	due = append(due, NoticeReason)
 	if personal || d.SoftOptIn == "met" {
 		due = append(due, NoticeObjection)
 	}
@@ -25,12 +29,32 @@ func dueNotices(d *Decision, q *Question, countries []CountrySignal) []string {
 		due = append(due, NoticeArt14)
 	}
 	due = append(due, NoticeUnsubscribe)
-	if slices.ContainsFunc(d.Grounds.Countries, func(code string) bool {
-		return code == "CZ" || // Act 480/2004 s. 7(4)(a): marked as a commercial communication
-			code == "BG" && d.Grounds.Consent == nil || // E-Commerce Act Art. 6(1): marked as unsolicited
-			code == "DE" && d.Grounds.SoftOptIn // UWG s. 7(3) no. 4: the base-rate sentence
-	}) {
+	if slices.ContainsFunc(d.Grounds.Countries, func(code string) bool { return asksWords(d, code) }) {
 		due = append(due, NoticeCountry)
 	}
 	return due
+}
+
+// labelled tells whether it must say that it is advertising. In the US that falls away with consent (15 USC
+// 7704(a)(5)(B)); Directive 2000/31/EC Art. 6(a) binds senders established in the EEA and the UK wherever they write to.
+func labelled(d *Decision, q *Question, countries []CountrySignal) bool {
+	elsewhere := slices.ContainsFunc(countries, func(c CountrySignal) bool { return c.Code != "US" })
+	return d.Grounds.Consent == nil || elsewhere || gdprApplies(q.Account.Sender.Country)
+}
+
+// asksWords tells whether a country asks for words of its own.
+func asksWords(d *Decision, code string) bool {
+	switch code {
+	case "CZ", // Act 480/2004 s. 7(4)(a): marked as a commercial communication
+		"ES", // LSSI Art. 21(2), 22(1): objection by a simple procedure, free of charge
+		"FR", // CPCE Art. L34-5: at no cost other than that of sending the request
+		"US", // 15 USC 7704(a)(5)(A)(ii), (iii): the opt-out, and a postal address
+		"CA": // CASL s. 6(2), 11(1): who sends, how to reach them, the opt-out
+		return true
+	case "BG":
+		return d.Grounds.Consent == nil // E-Commerce Act Art. 6(1): marked as unsolicited
+	case "DE":
+		return d.Grounds.SoftOptIn // UWG s. 7(3) no. 4: the base-rate sentence
+	}
+	return false
 }
