@@ -60,7 +60,7 @@ func (r *Relay) rewrite(t *transaction, j *job) ([]byte, policy.Changes, error) 
 		}
 		notice, err := t.book.Notices.Compose(rewrite.NoticeInput{
 			Decision: *d, Sender: *t.account.Sender, Topic: t.said.Topic, UnsubscribeURL: link, TextSwitch: t.account.TextSwitch,
-			Language: t.book.Notices.Language(t.book.Language, d.Grounds.Language, t.language(), d.Country.Code),
+			Language: t.language(d),
 		})
 		if err != nil {
 			return nil, policy.Changes{}, err
@@ -76,12 +76,13 @@ func (r *Relay) rewrite(t *transaction, j *job) ([]byte, policy.Changes, error) 
 	return t.mail.Rewrite(treatment)
 }
 
-// language is what the message says it is written in.
-func (t *transaction) language() string {
-	if t.said.Language != "" {
-		return t.said.Language
+// language is that of the recipient's notice.
+func (t *transaction) language(d *policy.Decision) string {
+	if l := t.book.Language; l != "" && l != "auto" {
+		return t.book.Notices.Language(l, nil, nil)
 	}
-	return t.mail.Language()
+	tags := []string{d.Grounds.Language, t.said.Language, t.mail.Language()}
+	return t.book.Notices.Language("auto", tags, append([]string{d.Country.Code}, d.Grounds.Countries...))
 }
 
 // scope is how far a one-click opt-out by this message's link reaches.

@@ -347,15 +347,27 @@ func undecodable(raw []byte, p *part, cte transfer) error {
 
 var htmlLang = regexp.MustCompile(`(?i)<html\b[^>]*\slang\s*=\s*["']?([a-z]{2,3}(?:-[a-z0-9-]{1,20})?)`)
 
-// Language is what the message says of its language (BCP 47): Content-Language, else the lang attribute of its HTML;
-// "" where it says nothing.
+// Language is what the message says of its languages (a list of BCP 47 tags): those of Content-Language (RFC 3282), then
+// the lang attribute of its HTML; "" where it says nothing.
 func (m *Mail) Language() string {
+	var tags []string
 	for _, v := range m.values("Content-Language") {
-		tag, _, _ := strings.Cut(v, ",")
-		if tag = strings.TrimSpace(tag); tag != "" && len(tag) < 36 && fieldText(tag) {
-			return tag
+		for tag := range strings.SplitSeq(v, ",") {
+			if tag = strings.TrimSpace(tag); tag != "" && len(tag) < 36 && len(tags) < maxLanguages && fieldText(tag) {
+				tags = append(tags, tag)
+			}
 		}
 	}
+	if tag := m.htmlLanguage(); tag != "" {
+		tags = append(tags, tag)
+	}
+	return strings.Join(tags, ", ")
+}
+
+// maxLanguages bounds the tags that are looked at.
+const maxLanguages = 20
+
+func (m *Mail) htmlLanguage() string {
 	if m.Rewritable() != nil {
 		return ""
 	}

@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -11,178 +12,226 @@ import (
 // block is one paragraph of a notice.
 type block struct {
 	heading string
-	texts   []string  // templates
-	pieces  [][]piece // the texts filled in
+	pieces  [][]piece // its sentences, the placeholders filled in
 	label   bool      // the heading alone
 }
 
-// piece is literal text, or the value of a placeholder.
-type piece struct{ name, text string }
+// composer writes one notice's blocks.
+type composer struct {
+	w      *wording
+	in     NoticeInput
+	values values
+	blocks []block
 
-// blocks are the paragraphs due, in the order in which they are read.
-func (w *wording) blocks(in NoticeInput) []block {
-	due := func(name string) bool { return slices.Contains(in.Decision.Notices, name) }
-	var out []block
-	if l := w.labelFor(in, due("label"), due("country")); l != "" {
-		out = append(out, block{heading: l, label: true})
-	}
-	if due("identity") {
-		out = append(out, block{texts: []string{w.Identity}})
-	}
-	reason := w.reason(in, due("reason"), due("country"))
-	if len(reason) > 0 {
-		out = append(out, block{heading: w.ReasonHeading, texts: reason})
-	}
-	if due("objection") {
-		out = append(out, block{heading: w.ObjectionHeading, texts: []string{w.Objection}})
-	}
-	if due("art14") {
-		out = append(out, block{heading: w.Art14Heading, texts: w.art14(in)})
-	}
-	if due("unsubscribe") {
-		out = append(out, block{heading: w.UnsubscribeHeading, texts: []string{w.Unsubscribe, w.UnsubscribeMail, w.UnsubscribeTerms}})
-	}
-	return out
+	pieces []piece   // of all blocks
+	filled [][]piece // their sentences
 }
 
-// labelFor is the country's own label where it asks for one, else the general one.
-func (w *wording) labelFor(in NoticeInput, label, country bool) string {
-	switch {
-	case country && slices.Contains(in.Decision.Grounds.Countries, "CZ"):
-		return w.LabelCZ // Act 480/2004, section 7(4)(a)
-	case country && slices.Contains(in.Decision.Grounds.Countries, "BG") && in.Decision.Grounds.Consent == nil:
-		return w.LabelBG // Electronic Commerce Act, Art. 6(1)
-	case label:
-		return w.Label
+func (c *composer) due(name string) bool { return slices.Contains(c.in.Decision.Notices, name) }
+
+// write makes the paragraphs due, in the order in which they are read.
+func (c *composer) write() {
+	c.blocks, c.pieces, c.filled = make([]block, 0, 8), make([]piece, 0, 64), make([][]piece, 0, 24)
+	w := c.w
+	c.label()
+	if c.due(policy.NoticeIdentity) {
+		c.add("", &w.Identity)
 	}
-	return ""
+	var room [8]*template
+	c.add(w.ReasonHeading.raw, c.reason(room[:0])...)
+	if c.due(policy.NoticeObjection) { // GDPR Art. 21(4): nothing else stands in this paragraph
+		c.add(w.ObjectionHeading.raw, &w.Objection)
+	}
+	if c.due(policy.NoticeArt14) {
+		c.art14()
+	}
+	if c.due(policy.NoticeUnsubscribe) {
+		c.unsubscribe(room[:0])
+	}
 }
 
-func (w *wording) reason(in NoticeInput, due, country bool) (out []string) {
-	g := in.Decision.Grounds
-	soft := g.Consent == nil && g.SoftOptIn
-	switch {
-	case due && g.Consent != nil:
-		out = append(out, w.ReasonConsent)
-	case due && soft && g.Relationship == "negotiation":
-		out = append(out, w.ReasonNegotiation, w.ReasonInterest)
-	case due && soft:
-		out = append(out, w.ReasonSale, w.ReasonInterest)
-	case due && g.Assessment != nil:
-		out = append(out, w.ReasonBusiness, w.ReasonInterest)
-	case due && in.Decision.AddressKind == policy.Generic:
-		out = append(out, w.ReasonGeneric)
-	}
-	if due && len(out) > 0 {
-		out = append(out, w.ReasonTopic)
-	}
-	if soft && (due || country) {
-		out = append(out, w.BaseRate) // UWG section 7(3) no. 4, in every message; good everywhere
-	}
-	return out
-}
-
-func (w *wording) art14(in NoticeInput) []string {
-	g := in.Decision.Grounds
-	basis := w.Art14Interest
-	if g.Consent != nil && in.Decision.LegalBasis == "consent" {
-		basis = w.Art14Consent
-	}
-	source := w.Art14Source
-	if g.Source == "" {
-		source = w.Art14CollectedBy
-	}
-	return []string{w.Art14Controller, w.Art14Purpose, basis, source, w.Art14Recipients, w.Art14Retention, w.Art14Blocked, w.Art14Rights, w.Art14Details}
-}
-
-// fill replaces the placeholders; texts with a value missing outside brackets fall away.
-func (b block) fill(values map[string]string) block {
-	for _, t := range b.texts {
-		if p, ok := fill(t, values); ok {
-			b.pieces = append(b.pieces, p)
+// add makes a paragraph of those of the texts whose values are known; of none, no paragraph.
+func (c *composer) add(heading string, texts ...*template) bool {
+	start := len(c.filled)
+	for _, t := range texts {
+		from := len(c.pieces)
+		var ok bool
+		if c.pieces, ok = fill(c.pieces, t.chunks, &c.values); ok {
+			c.filled = append(c.filled, c.pieces[from:])
 		}
 	}
-	return b
+	if len(c.filled) == start {
+		return false
+	}
+	c.blocks = append(c.blocks, block{heading: heading, pieces: c.filled[start:]})
+	return true
 }
 
-func fill(t string, values map[string]string) (out []piece, ok bool) {
-	for t != "" {
-		i := strings.IndexAny(t, "[{")
-		if i < 0 {
-			return append(out, piece{text: t}), true
+// label says that it is advertising: in the words that each country asks for, else in general ones.
+func (c *composer) label() {
+	g := &c.in.Decision.Grounds
+	own := false
+	say := func(t *template) {
+		c.blocks = append(c.blocks, block{heading: t.raw, label: true})
+		own = true
+	}
+	if c.due(policy.NoticeCountry) && slices.Contains(g.Countries, "CZ") {
+		say(&c.w.LabelCZ) // Act 480/2004 s. 7(4)(a)
+	}
+	if c.due(policy.NoticeCountry) && slices.Contains(g.Countries, "BG") && g.Consent == nil {
+		say(&c.w.LabelBG) // E-Commerce Act Art. 6(1)
+	}
+	if c.due(policy.NoticeLabel) && !own {
+		say(&c.w.Label)
+	}
+}
+
+// reason says why the recipient gets it, and where all about the data is written. It appends to texts.
+func (c *composer) reason(texts []*template) []*template {
+	w, g := c.w, &c.in.Decision.Grounds
+	due, art14 := c.due(policy.NoticeReason), c.due(policy.NoticeArt14)
+	if due {
+		switch {
+		case g.Consent != nil: // GDPR Art. 7(3): that it can be withdrawn
+			texts = append(texts, &w.ReasonConsent)
+		case g.SoftOptIn && g.Relationship == "negotiation":
+			texts = append(texts, &w.ReasonNegotiation)
+		case g.SoftOptIn:
+			texts = append(texts, &w.ReasonSale)
+		case g.Assessment != nil:
+			texts = append(texts, &w.ReasonBusiness)
+		case c.in.Decision.AddressKind == policy.Generic:
+			texts = append(texts, &w.ReasonGeneric)
 		}
-		if i > 0 {
-			out = append(out, piece{text: t[:i]})
+		if g.Assessment != nil && g.Consent == nil && !art14 {
+			texts = append(texts, &w.ReasonInterest) // GDPR Art. 13(1)(d); Art. 14's notice names it too
 		}
-		if t[i] == '[' {
-			group, rest, _ := strings.Cut(t[i+1:], "]")
-			if p, ok := fill(group, values); ok {
-				out = append(out, p...)
+	}
+	if g.SoftOptIn && (due || c.due(policy.NoticeCountry)) {
+		texts = append(texts, &w.BaseRate) // UWG s. 7(3) no. 4, in every message; good everywhere
+	}
+	if !due || len(texts) == 0 {
+		return texts
+	}
+	texts = append(texts, &w.ReasonTopic)
+	if c.in.Decision.AddressKind != policy.Generic && !art14 {
+		texts = append(texts, &w.Art14Details) // GDPR Art. 13: the rest, complaint to the authority included
+	}
+	return texts
+}
+
+// art14 is the notice of GDPR Art. 14(1), (2).
+func (c *composer) art14() {
+	w, g := c.w, &c.in.Decision.Grounds
+	basis := &w.Art14Interest
+	if g.Consent != nil && c.in.Decision.LegalBasis == "consent" {
+		basis = &w.Art14Consent
+	}
+	var room [16]*template
+	texts := append(room[:0], &w.Art14Controller, &w.Art14Purpose, basis)
+	origin := len(texts) // Art. 14(2)(f): from which source the data come
+	if c.values[source] != "" {
+		texts = append(texts, &w.Art14Source)
+	}
+	if from := c.values[collectedBy]; from != "" && from != c.values[source] {
+		texts = append(texts, &w.Art14CollectedBy)
+	}
+	if len(texts) == origin {
+		texts = append(texts, &w.Art14SourceUnknown) // Recital 61: general information where there is no telling
+	}
+	kept := &w.Art14Retention
+	if c.values[retention] == "" {
+		kept = &w.Art14RetentionUnset // Art. 14(2)(a): the criteria, where there is no period
+	}
+	texts = append(texts, &w.Art14Recipients, kept, &w.Art14Blocked, &w.Art14Rights, &w.Art14Details)
+	c.add(w.Art14Heading.raw, texts...)
+}
+
+// unsubscribe is the opt-out, offered in the words of each country that has some, else by the bare link.
+func (c *composer) unsubscribe(texts []*template) {
+	w := c.w
+	if c.due(policy.NoticeCountry) {
+		for _, country := range c.in.Decision.Grounds.Countries {
+			switch country {
+			case "ES": // LSSI Art. 21(2), 22(1)
+				texts = append(texts, &w.CountryES)
+			case "FR": // CPCE Art. L34-5
+				texts = append(texts, &w.CountryFR)
+			case "US": // 15 USC 7704(a)(5)(A)(ii), (iii)
+				texts = append(texts, &w.CountryUS)
+			case "CA": // CASL s. 6(2), 11(1)
+				texts = append(texts, &w.CountryCA)
 			}
-			t = rest
-			continue
 		}
-		name, rest, _ := strings.Cut(t[i+1:], "}")
-		if values[name] == "" {
-			return nil, false
-		}
-		out = append(out, piece{name, values[name]})
-		t = rest
 	}
-	return out, true
+	if len(texts) == 0 || c.values[postalAddress] == "" { // without it, the words of US and CA would fall away
+		texts = append(texts[:0], &w.Unsubscribe)
+	}
+	c.add(w.UnsubscribeHeading.raw, append(texts, &w.UnsubscribeMail, &w.UnsubscribeTerms)...)
 }
 
-// renderText writes paragraphs of at most 76 columns, longer only where a URL is.
-func renderText(blocks []block) string {
+// renderText writes paragraphs of at most 76 columns, longer only where a URL is. linkSwitch follows the opt-out link.
+func renderText(blocks []block, linkSwitch string) string {
 	var b strings.Builder
-	b.WriteString(strings.Repeat("_", 60) + "\n")
+	b.Grow(2048)
+	b.WriteString(rule)
+	line := make([]byte, 0, 1024)
 	for i, bl := range blocks {
 		if i > 0 {
-			b.WriteString("\n")
-		}
-		if bl.label {
-			b.WriteString(bl.heading + "\n")
-			continue
+			b.WriteByte('\n')
 		}
 		if bl.heading != "" {
-			b.WriteString(bl.heading + "\n")
+			b.WriteString(bl.heading)
+			b.WriteByte('\n')
 		}
-		var words []string
+		line = line[:0]
 		for _, t := range bl.pieces {
-			var s strings.Builder
 			for _, p := range t {
-				s.WriteString(p.text)
+				line = append(line, p.text...)
+				if p.name == valueNames[unsubscribeURL] {
+					line = append(line, linkSwitch...)
+				}
 			}
-			words = append(words, strings.Fields(s.String())...)
+			line = append(line, ' ')
 			if strings.HasSuffix(t[len(t)-1].name, "_url") { // a link ends its line, so that no reader swallows what follows
-				wrap(&b, words)
-				words = nil
+				wrap(&b, line)
+				line = line[:0]
 			}
 		}
-		if len(words) > 0 {
-			wrap(&b, words)
-		}
+		wrap(&b, line)
 	}
 	return b.String()
 }
 
-func wrap(b *strings.Builder, words []string) {
+var rule = strings.Repeat("_", 60) + "\n"
+
+// wrap breaks lines at blanks, not at no-break spaces.
+func wrap(b *strings.Builder, s []byte) {
 	col := 0
-	for i, w := range words {
-		n := utf8.RuneCountInString(w)
-		if i > 0 {
-			if col+1+n > 76 {
-				b.WriteString("\n")
+	for len(s) > 0 {
+		end := bytes.IndexByte(s, ' ')
+		if end < 0 {
+			end = len(s)
+		}
+		if word := s[:end]; len(word) > 0 {
+			n := utf8.RuneCount(word)
+			switch {
+			case col == 0:
+			case col+1+n > 76:
+				b.WriteByte('\n')
 				col = 0
-			} else {
-				b.WriteString(" ")
+			default:
+				b.WriteByte(' ')
 				col++
 			}
+			b.Write(word)
+			col += n
 		}
-		b.WriteString(w)
-		col += n
+		s = s[min(end+1, len(s)):]
 	}
-	b.WriteString("\n")
+	if col > 0 {
+		b.WriteByte('\n')
+	}
 }
 
 // Colour and background are set together, so that dark mode turns both or neither.
@@ -195,6 +244,7 @@ const (
 // renderHTML writes a balanced fragment, one paragraph a block.
 func renderHTML(blocks []block, link string) string {
 	var b strings.Builder
+	b.Grow(6 << 10)
 	b.WriteString(`<div style="` + boxStyle + `">` + "\n")
 	for _, bl := range blocks {
 		b.WriteString(`<p style="` + lineStyle + `">`)

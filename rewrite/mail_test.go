@@ -78,7 +78,7 @@ func TestFields(t *testing.T) {
 	if n := m.Received(); n != 2 {
 		t.Errorf("got %d Received fields, want 2", n)
 	}
-	if l := m.Language(); l != "de-AT" {
+	if l := m.Language(); l != "de-AT, en" {
 		t.Errorf("got language %q", l)
 	}
 	m, _ = Read([]byte(htmlMail(`<!DOCTYPE html><HTML xmlns="x" LANG='fr-CA'><body>x</body></html>`)))

@@ -1,17 +1,12 @@
 package rewrite
 
 import (
-	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
 	"io/fs"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
-	"time"
-
-	"github.com/goccy/go-yaml"
 
 	"heed/policy"
 )
@@ -19,108 +14,30 @@ import (
 //go:embed notices
 var noticeFiles embed.FS
 
-// wording is one language: notices/en.yaml says what stands where.
-type wording struct {
-	Language            string   `yaml:"language"`
-	NativeReview        string   `yaml:"native_review"` // who read it as a native speaker, or "none"
-	Date                string   `yaml:"date"`
-	Months              []string `yaml:"months"`
-	Label               string   `yaml:"label"`
-	LabelCZ             string   `yaml:"label_cz"`
-	LabelBG             string   `yaml:"label_bg"`
-	Identity            string   `yaml:"identity"`
-	ReasonHeading       string   `yaml:"reason_heading"`
-	ReasonConsent       string   `yaml:"reason_consent"`
-	ReasonSale          string   `yaml:"reason_sale"`
-	ReasonNegotiation   string   `yaml:"reason_negotiation"`
-	ReasonBusiness      string   `yaml:"reason_business"`
-	ReasonInterest      string   `yaml:"reason_interest"`
-	ReasonGeneric       string   `yaml:"reason_generic"`
-	ReasonTopic         string   `yaml:"reason_topic"`
-	BaseRate            string   `yaml:"base_rate"`
-	ObjectionHeading    string   `yaml:"objection_heading"`
-	Objection           string   `yaml:"objection"`
-	Art14Heading        string   `yaml:"art14_heading"`
-	Art14Controller     string   `yaml:"art14_controller"`
-	Art14Purpose        string   `yaml:"art14_purpose"`
-	Art14Interest       string   `yaml:"art14_basis_interest"`
-	Art14Consent        string   `yaml:"art14_basis_consent"`
-	Art14Source         string   `yaml:"art14_source"`
-	Art14CollectedBy    string   `yaml:"art14_collected_by"`
-	Art14SourceUnknown  string   `yaml:"art14_source_unknown"`
-	Art14Recipients     string   `yaml:"art14_recipients"`
-	Art14Retention      string   `yaml:"art14_retention"`
-	Art14RetentionUnset string   `yaml:"art14_retention_unset"`
-	Art14Blocked        string   `yaml:"art14_blocked"`
-	Art14Rights         string   `yaml:"art14_rights"`
-	Art14Details        string   `yaml:"art14_details"`
-	CountryES           string   `yaml:"country_es"`
-	CountryFR           string   `yaml:"country_fr"`
-	CountryUS           string   `yaml:"country_us"`
-	CountryCA           string   `yaml:"country_ca"`
-	UnsubscribeHeading  string   `yaml:"unsubscribe_heading"`
-	Unsubscribe         string   `yaml:"unsubscribe"`
-	UnsubscribeMail     string   `yaml:"unsubscribe_mail"`
-	UnsubscribeTerms    string   `yaml:"unsubscribe_terms"`
-	UnsubscribeLink     string   `yaml:"unsubscribe_link"`
-}
-
 // Notices are the texts of all languages. It does not change and may be used concurrently.
 type Notices struct {
 	byLanguage map[string]*wording
-	byCountry  map[string]string
+	byCountry  map[string][]string
 }
 
 // LoadNotices reads the texts that are built in.
 func LoadNotices() (*Notices, error) {
-	n := &Notices{byLanguage: map[string]*wording{}, byCountry: map[string]string{}}
-	files, err := fs.Glob(noticeFiles, "notices/*.yaml")
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range files {
-		b, err := noticeFiles.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		w := &wording{}
-		if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(w); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		n.byLanguage[w.Language] = w
-	}
 	countries, err := noticeFiles.ReadFile("notices/countries.tsv")
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(string(countries)) {
-		if c, l, ok := strings.Cut(strings.TrimSpace(line), "\t"); ok && !strings.HasPrefix(c, "#") {
-			n.byCountry[c] = l
-		}
+	n := &Notices{byLanguage: map[string]*wording{}, byCountry: parseCountries(string(countries))}
+	files, err := fs.Sub(noticeFiles, "notices")
+	if err != nil {
+		return nil, err
 	}
-	return n, nil
-}
-
-// Languages are the tags there are notices for, sorted.
-func (n *Notices) Languages() []string {
-	var out []string
-	for l := range n.byLanguage {
-		out = append(out, l)
+	english := &wording{Language: "en"}
+	r := &textReader{dir: "notices", files: files}
+	if r.file("en.yaml", english, nil); len(r.mistakes) > 0 {
+		return nil, r.mistakes
 	}
-	slices.Sort(out)
-	return out
-}
-
-// Language chooses the language of a notice: the fixed one, else the contact's, the message's, the country's first, as
-// far as there are texts for it, else English. Tags are BCP 47; "auto" fixes none.
-func (n *Notices) Language(fixed, contact, message, country string) string {
-	for _, tag := range []string{fixed, contact, message, n.byCountry[strings.ToUpper(country)]} {
-		base, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(strings.ReplaceAll(tag, "_", "-"))), "-")
-		if n.byLanguage[base] != nil {
-			return base
-		}
-	}
-	return "en"
+	n.byLanguage["en"] = english
+	return n.read(r)
 }
 
 // NoticeInput is everything a notice says.
@@ -144,50 +61,47 @@ func (n *Notices) Compose(in NoticeInput) (Notice, error) {
 	if in.UnsubscribeURL == "" || in.Sender.Name == "" {
 		return Notice{}, fmt.Errorf("a notice needs the sender's name and an opt-out link")
 	}
-	values := w.values(in)
-	var blocks []block
-	for _, b := range w.blocks(in) {
-		if b = b.fill(values); len(b.pieces) > 0 || b.label {
-			blocks = append(blocks, b)
-		}
-	}
-	return Notice{Text: renderText(blocks), HTML: renderHTML(blocks, w.UnsubscribeLink)}, nil
+	c := &composer{w: w, in: in}
+	c.fillIn()
+	c.write()
+	return Notice{Text: renderText(c.blocks, c.in.TextSwitch), HTML: renderHTML(c.blocks, w.UnsubscribeLink.raw)}, nil
 }
 
-// values are the placeholders' values, on one line each.
-func (w *wording) values(in NoticeInput) map[string]string {
-	s, g := in.Sender, in.Decision.Grounds
-	v := map[string]string{
-		"legal_name": s.Name, "postal_address": s.PostalAddress, "contact": s.Contact, "register": strings.TrimRight(strings.TrimSpace(s.Register), "."),
-		"topic": in.Topic, "unsubscribe_url": in.UnsubscribeURL, "privacy_url": s.PrivacyURL, "retention": s.Retention,
-		"authority": s.Authority, "source": g.Source, "collected_by": g.CollectedBy,
+// fillIn takes the placeholders' values from what is known, on one line each.
+func (c *composer) fillIn() {
+	s, g, v := &c.in.Sender, &c.in.Decision.Grounds, &c.values
+	v[legalName], v[postalAddress], v[register] = oneLine(s.Name), oneLine(s.PostalAddress), sentence(s.Register)
+	v[contacts] = joined(s.Contact, s.Phone, s.Website)
+	v[contact] = oneLine(cmp.Or(s.Contact, s.Phone, s.Website))
+	v[privacyURL], v[retention], v[authority] = oneLine(s.PrivacyURL), sentence(s.Retention), sentence(s.Authority)
+	v[topic], v[unsubscribeURL] = oneLine(c.in.Topic), oneLine(c.in.UnsubscribeURL)
+	v[source], v[collectedBy] = sentence(g.Source), sentence(g.CollectedBy)
+	if g.Consent != nil {
+		v[consentDate], v[consentPlace] = c.w.date(g.Consent.At), oneLine(g.Consent.Place)
 	}
-	var contacts []string
-	for _, c := range []string{s.Contact, s.Phone, s.Website} {
-		if c != "" {
-			contacts = append(contacts, c)
-		}
+	if g.Assessment != nil {
+		v[interest] = sentence(g.Assessment.Interest)
 	}
-	v["contacts"] = strings.Join(contacts, ", ")
-	if c := g.Consent; c != nil {
-		v["consent_date"], v["consent_place"] = w.date(c.At), c.Place
+	if c.in.Mailto != "" {
+		address, subject := mailtoParts(c.in.Mailto)
+		v[mailtoAddress], v[mailtoSubject] = oneLine(address), oneLine(subject)
 	}
-	if a := g.Assessment; a != nil {
-		v["interest"] = strings.TrimRight(strings.TrimSpace(a.Interest), ".")
-	}
-	v["mailto_address"], v["mailto_subject"] = mailtoParts(in.Mailto)
-	for k, x := range v {
-		v[k] = oneLine(x)
-	}
-	return v
 }
 
-func (w *wording) date(t time.Time) string {
-	if t.IsZero() || len(w.Months) != 12 {
-		return ""
+// joined is a list of what there is.
+func joined(items ...string) string {
+	var room [3]string
+	found := room[:0]
+	for _, s := range items {
+		if s = oneLine(s); s != "" {
+			found = append(found, s)
+		}
 	}
-	return strings.NewReplacer("{day}", strconv.Itoa(t.Day()), "{month}", w.Months[t.Month()-1], "{year}", strconv.Itoa(t.Year())).Replace(w.Date)
+	return strings.Join(found, ", ")
 }
+
+// sentence is a value that a full stop follows: it has none of its own.
+func sentence(s string) string { return strings.TrimRight(oneLine(s), ".") }
 
 // mailtoParts takes a mailto: URL (RFC 6068) apart for people without a mail program.
 func mailtoParts(mailto string) (address, subject string) {
@@ -209,13 +123,16 @@ func mailtoParts(mailto string) (address, subject string) {
 
 // oneLine joins lines by commas and drops what would not be seen or would turn the text around.
 func oneLine(s string) string {
+	if isOneLine(s) {
+		return s
+	}
 	var lines []string
 	for l := range strings.SplitSeq(strings.ReplaceAll(s, "\r\n", "\n"), "\n") {
 		l = strings.Map(func(r rune) rune {
 			switch {
 			case r == '\t' || r == '\r':
 				return ' '
-			case r < ' ' || r >= 0x7f && r < 0xa0, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0xfffd:
+			case unseen(r):
 				return -1
 			}
 			return r
@@ -225,4 +142,16 @@ func oneLine(s string) string {
 		}
 	}
 	return strings.Join(lines, ", ")
+}
+
+// isOneLine tells, without looking twice, that a value of ASCII is one already.
+func isOneLine(s string) bool {
+	before := byte(' ')
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == ' ' && before == ' ' {
+			return false
+		}
+		before = s[i]
+	}
+	return s == "" || before != ' ' && before != ','
 }

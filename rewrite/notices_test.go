@@ -1,10 +1,10 @@
 package rewrite
 
 import (
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -14,53 +14,65 @@ import (
 	"heed/policy"
 )
 
+var loadOnce = sync.OnceValues(LoadNotices)
+
 func notices(t testing.TB) *Notices {
 	t.Helper()
-	n, err := LoadNotices()
+	n, err := loadOnce()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
-var placeholder = regexp.MustCompile(`\{[a-z0-9_]*\}`)
-
-// No language lacks a text, and each text asks for the same values as the English one.
-func TestNoLanguageLacksAText(t *testing.T) {
+// Every language that a country of the guide reads first, and no other.
+func TestEveryLanguage(t *testing.T) {
 	n := notices(t)
-	if got := n.Languages(); !slices.Equal(got, strings.Fields("bg cs da de el en es et fi fr hr hu it lt lv mt nb nl pl pt ro sk sl sv")) {
+	var want []string
+	for _, languages := range n.byCountry {
+		for _, l := range languages {
+			if !slices.Contains(want, l) {
+				want = append(want, l)
+			}
+		}
+	}
+	slices.Sort(want)
+	if len(want) != 24 {
+		t.Errorf("countries.tsv names %d languages: %v", len(want), want)
+	}
+	for _, l := range want {
+		if n.byLanguage[l] == nil {
+			t.Errorf("no notices in %s", l)
+		}
+	}
+	if got := n.Languages(); len(got) != len(want) {
 		t.Errorf("languages: %v", got)
 	}
-	en := reflect.ValueOf(*n.byLanguage["en"])
-	known := n.byLanguage["en"].values(NoticeInput{Decision: policy.Decision{Grounds: policy.Grounds{Consent: &policy.Consent{}, Assessment: &policy.Assessment{}}}})
-	for tag, w := range n.byLanguage {
-		v := reflect.ValueOf(*w)
-		for i := range v.NumField() {
-			name := v.Type().Field(i).Name
-			if v.Field(i).Kind() != reflect.String {
-				if v.Field(i).Len() != 12 {
-					t.Errorf("%s: %d months", tag, v.Field(i).Len())
-				}
-				continue
+}
+
+// What is built in says in every language what it says in English, date, place and authority included.
+func TestLanguagesSayTheSame(t *testing.T) {
+	n := notices(t)
+	for key, english := range n.byLanguage["en"].texts() {
+		want, _ := english.placeholders()
+		slices.Sort(want)
+		for tag, w := range n.byLanguage {
+			got, _ := w.byKey()[key].placeholders()
+			if slices.Sort(got); !slices.Equal(got, want) {
+				t.Errorf("%s: %s asks for %v, English for %v", tag, key, got, want)
 			}
-			text := v.Field(i).String()
-			if text == "" {
-				t.Errorf("%s lacks %s", tag, name)
-			}
-			got, want := placeholder.FindAllString(text, -1), placeholder.FindAllString(en.Field(i).String(), -1)
-			slices.Sort(got)
-			slices.Sort(want)
-			if !slices.Equal(got, want) {
-				t.Errorf("%s: %s asks for %v, English for %v", tag, name, got, want)
-			}
-			for _, p := range got {
-				if _, ok := known[strings.Trim(p, "{}")]; !ok && name != "Date" {
-					t.Errorf("%s: %s asks for %s, which nobody knows", tag, name, p)
-				}
-			}
-			if strings.Count(text, "[") != strings.Count(text, "]") {
-				t.Errorf("%s: brackets of %s", tag, name)
-			}
+		}
+	}
+}
+
+// What the law wants said in the words of one country stands in every language.
+func TestCountryLabels(t *testing.T) {
+	for tag, w := range notices(t).byLanguage {
+		if !strings.Contains(w.LabelCZ.raw, "Obchodní sdělení") {
+			t.Errorf("%s: label_cz: %s", tag, w.LabelCZ.raw)
+		}
+		if !strings.Contains(w.LabelBG.raw, "Непоискано търговско съобщение") {
+			t.Errorf("%s: label_bg: %s", tag, w.LabelBG.raw)
 		}
 	}
 }
@@ -102,6 +114,17 @@ func TestCompose(t *testing.T) {
 			[]string{"Topic"},
 		},
 		{"consent, nothing known", "reason", func(in *NoticeInput) { in.Decision.Grounds.Consent = &policy.Consent{} }, []string{"because you agreed to get email"}, nil},
+		{"consent beside a soft opt-in", "reason country", func(in *NoticeInput) {
+			in.Decision.Grounds = policy.Grounds{Consent: &policy.Consent{At: day}, SoftOptIn: true, Relationship: "sale", Countries: []string{"DE"}}
+		}, []string{"you agreed on 9 March 2026", "basic rates"}, []string{"bought"}},
+		{"privacy notice", "reason", func(in *NoticeInput) {
+			in.Sender.PrivacyURL = "https://acme.example/privacy"
+			in.Decision.Grounds.Consent = &policy.Consent{}
+		}, []string{"Details: https://acme.example/privacy"}, nil},
+		{"no privacy notice for a generic address", "reason", func(in *NoticeInput) {
+			in.Sender.PrivacyURL = "https://acme.example/privacy"
+			in.Decision.AddressKind = policy.Generic
+		}, []string{"general business contact"}, []string{"Details"}},
 		{"soft opt-in, sale", "reason country", func(in *NoticeInput) {
 			in.Decision.Country.Code = "DE"
 			in.Decision.Grounds = policy.Grounds{SoftOptIn: true, Relationship: "sale"}
@@ -123,7 +146,11 @@ func TestCompose(t *testing.T) {
 			in.Sender = acme("Acme Ltd")
 			in.Sender.Authority, in.Sender.Retention = "the ICO", "two years"
 			in.Decision.Grounds = policy.Grounds{Source: "trade fair", CollectedBy: "Lists Inc", Assessment: &policy.Assessment{Interest: "selling carts"}}
-		}, []string{"About your data", "Controller: Acme Ltd", "Art. 6(1)(f)", "selling carts", "Source: trade fair.", "two years", "such as the ICO", "https://acme.example/privacy?a=1&b=2"}, []string{"Lists Inc", "6(1)(a)"}},
+		}, []string{"About your data", "Controller: Acme Ltd", "Art. 6(1)(f)", "selling carts", "Source: trade fair. We received your data from Lists Inc.", "keep it: two years.", "such as the ICO", "https://acme.example/privacy?a=1&b=2"}, []string{"6(1)(a)", "Source: our", "Why you"}},
+		{"Art. 14, the source is the collector", "art14", func(in *NoticeInput) {
+			in.Decision.Grounds = policy.Grounds{Source: "Lists Inc.", CollectedBy: "Lists Inc."}
+		}, []string{"Source: Lists Inc. Recipients"}, []string{"received your data"}},
+		{"Art. 14, nothing is known", "art14", func(in *NoticeInput) { in.Sender.Phone = "+44 20 0000 0000" }, []string{"Acme Ltd, +44 20 0000 0000.", "our records name no single source", "as long as the purpose"}, []string{"keep it:"}},
 		{
 			"Art. 14, source unknown", "art14", func(in *NoticeInput) { in.Decision.Grounds.CollectedBy = "Lists Inc" },
 			[]string{"received your data from Lists Inc."},
@@ -134,6 +161,13 @@ func TestCompose(t *testing.T) {
 			[]string{"https://opt.acme.example/u/T\n", "out@opt.acme.example with the subject \"unsubscribe T+1\""},
 			nil,
 		},
+		{"several countries' words", "label unsubscribe country", func(in *NoticeInput) {
+			in.Sender = acme("Acme Ltd")
+			in.Decision.Grounds.Countries = []string{"BG", "ES", "CZ", "CA"}
+		}, []string{"Obchodní sdělení", "Непоискано търговско съобщение", "by a simple procedure", "sent by Acme Ltd, 1 High Street, London EC1A 1AA (privacy@acme.example"}, []string{"Advertisement", "decline"}},
+		{"a country's words without the address they ask for", "unsubscribe country", func(in *NoticeInput) {
+			in.Decision.Grounds.Countries = []string{"US"}
+		}, []string{"Unsubscribe https://opt.acme.example/u/T"}, []string{"decline"}},
 		{"unsubscribe by link", "unsubscribe", nil, []string{"takes effect at once"}, []string{"send an email"}},
 		{"values cannot be placeholders or markup", "identity", func(in *NoticeInput) { in.Sender.Name = "{contacts}[<b>]\u202e\x00" }, []string{"from {contacts}[<b>]."}, nil},
 	} {
@@ -221,6 +255,19 @@ func TestComposeLinksInHTML(t *testing.T) {
 	}
 }
 
+// An ESP's tracker is told to leave the bare link alone; the HTML has its own way.
+func TestComposeTextSwitch(t *testing.T) {
+	in := input("unsubscribe", "objection")
+	in.TextSwitch = `[[data-msys-clicktrack="0"]]`
+	n, err := notices(t).Compose(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := strings.Count(n.Text, in.UnsubscribeURL+in.TextSwitch+"\n"); c != 2 || strings.Contains(n.HTML, "[[") {
+		t.Errorf("%d links: %s%s", c, n.Text, n.HTML)
+	}
+}
+
 func TestComposeFails(t *testing.T) {
 	for name, spoil := range map[string]func(*NoticeInput){
 		"no link":        func(in *NoticeInput) { in.UnsubscribeURL = "" },
@@ -232,26 +279,5 @@ func TestComposeFails(t *testing.T) {
 		if n, err := notices(t).Compose(in); err == nil {
 			t.Errorf("%s: got %v", name, n)
 		}
-	}
-}
-
-func TestLanguage(t *testing.T) {
-	n := notices(t)
-	for _, tt := range []struct{ name, fixed, contact, message, country, want string }{
-		{"fixed", "de", "en", "en", "GB", "de"},
-		{"auto is none", "auto", "", "", "DE", "de"},
-		{"contact before message", "auto", "de-AT", "en", "GB", "de"},
-		{"message", "", "", "DE_de", "GB", "de"},
-		{"contact's language is lacking", "", "tlh", "de", "", "de"},
-		{"country", "", "", "", "at", "de"},
-		{"country is not listed", "", "", "", "JP", "en"},
-		{"nothing known", "", "", "", "", "en"},
-	} {
-		if got := n.Language(tt.fixed, tt.contact, tt.message, tt.country); got != tt.want {
-			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
-		}
-	}
-	if len(n.byCountry) != 31 {
-		t.Errorf("%d countries", len(n.byCountry))
 	}
 }

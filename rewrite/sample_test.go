@@ -10,10 +10,7 @@ import (
 // sample is a marketing treatment with every block in its notice.
 func sample(t testing.TB, language, name string) Treatment {
 	t.Helper()
-	all, err := LoadNotices()
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := notices(t)
 	in := NoticeInput{
 		Sender: acme(name), Topic: "newsletter", UnsubscribeURL: "https://opt.acme.example/u/AbC-123_456",
 		Mailto: "mailto:unsubscribe@opt.acme.example?subject=unsubscribe%20AbC-123_456", Language: language,
