@@ -23,6 +23,7 @@ func (c *Config) check(r *report) {
 	c.checkAssessments(r, senders)
 	c.checkAccounts(r, senders)
 	c.checkNetworks(r)
+	c.checkNotices(r)
 	if !r.bad("policy.packs") && !slices.Equal(c.Policy.Packs, []string{"guide"}) {
 		r.add("policy.packs", "is not supported yet but as [guide]", "write [guide] or leave it out")
 	}

@@ -169,7 +169,8 @@ type Policy struct {
 	Freemail                string   `yaml:"freemail" default:"consumer" one:"consumer|business" doc:"What an address at a freemail domain is taken for."`
 	SoftOptInIsLegalBasis   bool     `yaml:"soft_opt_in_is_legal_basis" default:"false" doc:"A complete soft opt-in needs no further legal basis (CJEU C-654/23)."`
 	OneClickScope           string   `yaml:"one_click_scope" default:"auto" one:"auto|topic|sender|all" doc:"How far a one-click opt-out reaches. auto: the topic where the mail rests on consent for it, else the sender."`
-	Language                string   `yaml:"language" default:"auto" is:"required language" doc:"Of the notices. auto: the contact's, the message's, then the country's; or a fixed tag."`
+	Language                string   `yaml:"language" default:"auto" is:"required language" doc:"Of the notices. auto: the contact's, the message's, then the country's; or a fixed one of the languages there are texts in (docs/notices.md)."`
+	Notices                 string   `yaml:"notices" default:"" doc:"Folder of texts of your own in place of the notices' built-in ones: de.yaml holds any of the keys for German (docs/notices.md). Empty: none."`
 	SignedMail              string   `yaml:"signed_mail" default:"refuse" one:"refuse|wrap" doc:"Signed or encrypted marketing mail. wrap: it becomes, byte for byte, the first part of a multipart/mixed, and the notice the second."`
 	ExistingUnsubscribe     string   `yaml:"existing_unsubscribe" default:"replace" one:"replace|keep" built:"replace" doc:"The tool's own List-Unsubscribe."`
 	ForwardUnsubscribeHosts []string `yaml:"forward_unsubscribe_hosts" default:"" built:"" doc:"Hosts of the tool's own one-click URLs that opt-outs are forwarded to."`

@@ -75,6 +75,7 @@ func beside(file string) func(path string) string {
 func (c *Config) resolve(beside func(string) string) {
 	c.DataDir, c.Keys = beside(c.DataDir), beside(c.Keys)
 	c.TLS.Cert, c.TLS.Key = beside(c.TLS.Cert), beside(c.TLS.Key)
+	c.Policy.Notices = beside(c.Policy.Notices)
 	if path, ok := strings.CutPrefix(c.State, "sqlite:"); ok {
 		c.State = "sqlite:" + beside(path)
 	}

@@ -31,7 +31,7 @@ func (configCheck) Run(a *app) error {
 		return err
 	}
 	if _, err := bookOf(c); err != nil {
-		return usageError{err}
+		return configError(err)
 	}
 	found := warnings(c)
 	if a.json {

@@ -113,7 +113,7 @@ func bookOf(c *config.Config) (*relay.Book, error) {
 	if err != nil {
 		return nil, err
 	}
-	notices, err := rewrite.LoadNotices()
+	notices, err := noticesOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +145,24 @@ func textSwitch(c *config.Config, upstreams []string) string {
 		}
 	}
 	return ""
+}
+
+// noticesOf are the built-in texts and the operator's own.
+func noticesOf(c *config.Config) (*rewrite.Notices, error) {
+	notices, err := rewrite.LoadNotices()
+	if err != nil || c.Policy.Notices == "" {
+		return notices, err
+	}
+	notices, err = notices.Override(os.DirFS(c.Policy.Notices), c.Policy.Notices)
+	var wrong rewrite.TextMistakes
+	if !errors.As(err, &wrong) {
+		return notices, err
+	}
+	all := &config.Errors{}
+	for _, m := range wrong {
+		all.Mistakes = append(all.Mistakes, config.Mistake{File: m.File, Line: m.Line, Key: m.Key, Text: m.Text, Remedy: m.Remedy})
+	}
+	return nil, all
 }
 
 func sendersOf(c *config.Config) map[string]*policy.Sender {
