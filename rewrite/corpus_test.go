@@ -39,6 +39,7 @@ func bareCR(b []byte) bool {
 	return bytes.Count(b, []byte("\r")) != bytes.Count(b, []byte("\r\n"))
 }
 
+// TestCorpus rewrites every message with one of three notices; HEED_CORPUS_ALL=1 with each of them.
 func TestCorpus(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: the corpus takes minutes")
@@ -50,7 +51,7 @@ func TestCorpus(t *testing.T) {
 	if _, err := exec.LookPath("python3"); err != nil {
 		t.Skipf("the checker needs python3: %v", err)
 	}
-	for _, tt := range []struct {
+	for third, tt := range []struct {
 		name, notice string
 		treatment    Treatment
 	}{
@@ -58,20 +59,23 @@ func TestCorpus(t *testing.T) {
 		{"latin", `Dies ist Werbung von (?:Bräuer & Söhne|Braeuer & Soehne).*?wirkt sofort\.`, sample(t, "de", "Bräuer & Söhne GmbH")},
 		{"greek", `This is advertising from Αθήνα ΑΕ, 1 High Street.*?takes effect at once\.`, sample(t, "en", "Αθήνα ΑΕ")},
 	} {
-		t.Run(tt.name, func(t *testing.T) { checkCorpus(t, dir, tt.notice, tt.treatment) })
+		t.Run(tt.name, func(t *testing.T) { checkCorpus(t, dir, third, tt.notice, tt.treatment) })
 	}
 }
 
-func checkCorpus(t *testing.T, dir, notice string, treatment Treatment) {
+func checkCorpus(t *testing.T, dir string, third int, notice string, treatment Treatment) {
 	out := t.TempDir()
 	if keep := os.Getenv("HEED_CORPUS_OUT"); keep != "" {
 		out = filepath.Join(keep, t.Name())
 	}
 	refused := map[string][]string{}
-	done, linked := 0, 0
+	done, linked, n := 0, 0, 0
 	err := filepath.WalkDir(filepath.Join(dir, "eml"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".eml") {
 			return err
+		}
+		if n++; n%3 != third && os.Getenv("HEED_CORPUS_ALL") == "" {
+			return nil
 		}
 		raw, err := os.ReadFile(path)
 		if err != nil {
