@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"heed/policy"
 )
@@ -18,6 +19,8 @@ type Treatment struct {
 	TextSwitch  string // after a bare link in plain text: how this upstream's tracker leaves it alone; "" for none
 	ListID      string // value of List-Id, from ListID; "" for none
 	Notice      Notice
+	Sign        *Signer   // for marketing copies; nil: not signed
+	Now         time.Time // of the signature
 }
 
 // Notice is the text that must be in the message, in UTF-8. Text has lines of at most 900 octets. HTML is a balanced
@@ -34,6 +37,9 @@ func (m *Mail) Copy(t Treatment) ([]byte, error) {
 // Rewrite is Copy with an account of what was changed.
 func (m *Mail) Rewrite(t Treatment) ([]byte, policy.Changes, error) {
 	out, changes, err := m.rewrite(t)
+	if err == nil && t.Marketing {
+		out, err = t.Sign.Sign(out, t.Now) // last, over the final bytes
+	}
 	if err != nil {
 		return nil, policy.Changes{}, err
 	}
