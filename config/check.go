@@ -20,6 +20,7 @@ func (c *Config) check(r *report) {
 	c.checkPass(r)
 	c.checkUpstreams(r)
 	senders := unique(r, "senders", "id", c.Senders, func(s Sender) string { return s.ID })
+	c.checkDKIM(r)
 	c.checkAssessments(r, senders)
 	c.checkAccounts(r, senders)
 	c.checkNetworks(r)

@@ -76,7 +76,7 @@ type Upstream struct {
 	PerConnection int           `yaml:"per_connection" default:"100" is:"natural" doc:"Messages after which a connection is closed and another one takes its place; 0 is no limit."`
 	Rate          float64       `yaml:"rate" default:"0" doc:"Messages per second; 0 is no limit."`
 	Timeout       time.Duration `yaml:"timeout" default:"60s" is:"positive" doc:"For connecting and for each command; the answer to the final dot gets 10m (RFC 5321 section 4.5.3.2)."`
-	Rewrites      []string      `yaml:"rewrites" default:"" built:"" doc:"Header fields this ESP replaces: left out of the DKIM signature."`
+	Rewrites      []string      `yaml:"rewrites" default:"" is:"field" doc:"Header fields this ESP replaces: left out of the DKIM signature. With several upstreams those of all of them, since a message may go to any."`
 }
 
 // Spool is where accepted messages wait.
@@ -107,7 +107,7 @@ type Sender struct {
 	Retention     string              `yaml:"retention" default:"" is:"lines" doc:"How long data is kept, for the Art. 14 notice."`
 	Authority     string              `yaml:"authority" default:"" is:"lines" doc:"Supervisory authority, for the Art. 14 notice."`
 	Domains       []string            `yaml:"domains" default:"" is:"sending" doc:"From: domains it may use, subdomains included; [\"*\"] for any. Empty: none."`
-	DKIM          Later               `yaml:"dkim" default:"[]" doc:"Keys to sign with."`
+	DKIM          []DKIM              `yaml:"dkim" doc:"Keys that marketing mail is signed with (docs/operations.md); empty: the ESP signs."`
 	Families      map[string][]string `yaml:"product_families" doc:"Name of a family to the products in it: those are similar to each other (soft opt-in)."`
 }
 

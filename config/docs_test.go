@@ -124,7 +124,11 @@ func TestPrint(t *testing.T) {
 				t.Fatal(err)
 			}
 			src := out.String()
-			for _, s := range []Secret{c.Upstreams[0].Password, c.Accounts[0].PasswordHash, c.Accounts[0].Password, c.Admin.Token} {
+			secrets := []Secret{c.Upstreams[0].Password}
+			for _, d := range c.Senders[0].DKIM {
+				secrets = append(secrets, d.Key)
+			}
+			for _, s := range append(secrets, c.Accounts[0].PasswordHash, c.Accounts[0].Password, c.Admin.Token) {
 				if s != "" {
 					src = strings.Replace(src, `"***"`, quote(string(s)), 1)
 				}

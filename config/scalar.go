@@ -194,6 +194,11 @@ func kinds() []kind {
 		{"sending", func(p *string) wrong {
 			return unless(*p == "*" || checkDomain(*p), "is not a domain", `write it like example.com, or "*" for any`)
 		}},
+		{"signing", checkSigningDomain},
+		{"selector", func(p *string) wrong {
+			return unless(hostName.MatchString(*p), "is not a selector", "write letters, digits and hyphens, like s1")
+		}},
+		{"field", checkFieldName},
 		{"email", func(p *string) wrong {
 			a, err := mail.ParseAddress(*p)
 			return unless(err == nil && a.Address == *p, "is not an e-mail address", "write it like name@example.com")

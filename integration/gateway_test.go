@@ -66,7 +66,7 @@ state: @STATE@
 durability: @DURABILITY@
 listen: {smtp: ["@SMTP@"], smtps: [@SMTPS@], http: "@HTTP@", admin: "@ADMIN@"}
 upstreams:
-  - {name: esp, url: "smtp://@UPSTREAM@", timeout: 10s}
+  - {name: esp, url: "smtp://@UPSTREAM@", timeout: 10s, rewrites: [@REWRITES@]}
 reply_budget: @BUDGET@
 spool: {retry: [1s], give_up: @GIVEUP@}
 senders:
@@ -76,6 +76,7 @@ senders:
     country: @SENDER_COUNTRY@
     contact: privacy@acme.example
     domains: @DOMAINS@
+    dkim: [@DKIM@]
     product_families: {logistics: [crm, routing]}
 assessments:
   - {id: passed, sender: acme, interest: offering logistics software, purpose: {passed: true}, necessity: {passed: true}, balancing: {passed: true}, assessed_by: J. Doe, assessed_on: 2020-01-10, expires_on: 2099-01-10}
@@ -100,7 +101,7 @@ func newGateway(t *testing.T, settings ...setting) *gateway {
 	g := &gateway{t: t, dir: t.TempDir(), smtp: freePort(t), http: freePort(t), admin: freePort(t)}
 	values := map[string]string{
 		"DIR": g.dir, "KEYS": g.dir + "/keys.json", "SMTP": g.smtp, "HTTP": g.http, "ADMIN": g.admin, "STATE": "sqlite:" + g.dir + "/state.db",
-		"DURABILITY": "strict", "UPSTREAM": "127.0.0.1:1", "BUDGET": "30s", "GIVEUP": "48h", "SENDER_COUNTRY": "GB", "DOMAINS": "[acme.example]", "SMTPS": "", "ACCOUNTS": "", "MORE": "",
+		"DURABILITY": "strict", "UPSTREAM": "127.0.0.1:1", "BUDGET": "30s", "GIVEUP": "48h", "SENDER_COUNTRY": "GB", "DOMAINS": "[acme.example]", "DKIM": "", "REWRITES": "", "SMTPS": "", "ACCOUNTS": "", "MORE": "",
 	}
 	for _, s := range settings {
 		values[s.key] = s.value

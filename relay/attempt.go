@@ -67,6 +67,7 @@ func (r *Relay) rewrite(t *transaction, j *job) ([]byte, policy.Changes, error) 
 		}
 		treatment.Marketing, treatment.Unsubscribe, treatment.Notice = true, link, notice
 		treatment.TextSwitch = t.account.TextSwitch
+		treatment.Sign, treatment.Now = t.signer(), r.Now()
 		domain := "" // a From: without one is let through only where the sender may use any
 		if len(t.from) > 0 {
 			domain = t.from[0]
@@ -74,6 +75,14 @@ func (r *Relay) rewrite(t *transaction, j *job) ([]byte, policy.Changes, error) 
 		treatment.ListID = rewrite.ListID(t.said.Topic, t.account.Sender.ID, domain)
 	}
 	return t.mail.Rewrite(treatment)
+}
+
+// signer has the keys that the message's copies are signed with; nil: none. Transactional mail goes as its tool signed it.
+func (t *transaction) signer() *rewrite.Signer {
+	if t.said.Category != policy.Marketing {
+		return nil
+	}
+	return t.account.Signer.For(t.from)
 }
 
 // language is that of the recipient's notice.

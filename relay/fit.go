@@ -9,14 +9,14 @@ import (
 )
 
 // sendFit sends m, in 7-bit form where the upstream lacks 8BITMIME: the client finds that out before it writes
-// anything, so that asking costs no round trip and nothing has to be remembered.
-func (r *Relay) sendFit(ctx context.Context, upstream smtp.Sender, m smtp.Message) (smtp.Reply, error) {
-	// Here the bytes are final: what signs them comes after what encodes them (RFC 6376 section 5.3).
+// anything, so that asking costs no round trip and nothing has to be remembered. What was signed is signed anew: what
+// signs comes after what encodes (RFC 6376 section 5.3).
+func (r *Relay) sendFit(ctx context.Context, t *transaction, upstream smtp.Sender, m smtp.Message) (smtp.Reply, error) {
 	reply, err := upstream.Send(ctx, m)
 	if err != nil || reply != smtp.No8BitMIME {
 		return reply, err
 	}
-	data, err := rewrite.SevenBit(m.Data)
+	data, err := t.signer().SevenBit(m.Data, r.Now())
 	var no *rewrite.Refusal
 	switch {
 	case errors.As(err, &no):

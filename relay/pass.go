@@ -73,7 +73,7 @@ func (r *Relay) sendByLogin(ctx context.Context, t *transaction, data []byte) sm
 		m.To = append(m.To, j.to)
 	}
 	name := t.account.Upstreams[0]
-	reply, err := r.sendFit(ctx, m.Login, m)
+	reply, err := r.sendFit(ctx, t, m.Login, m)
 	if err != nil {
 		r.Log.Warn("no answer from the upstream", "message", m.ID, "upstream", name, "account", m.Account, "error", err)
 	}

@@ -93,7 +93,8 @@ type Account struct {
 	Upstreams     []string // in order: the next is tried where one gives no answer
 	RejectPartial bool     // on_partial: reject
 	Pass          bool     // auth: pass
-	TextSwitch    string   // rewrite.TextSwitch of an upstream
+	Signer        *rewrite.Signer
+	TextSwitch    string // rewrite.TextSwitch of an upstream
 }
 
 // Load puts a book into force; messages under way finish with the one they began with.

@@ -17,7 +17,7 @@ func (r *Relay) offer(ctx context.Context, t *transaction, m smtp.Message) (o sm
 			o = smtp.Outcome{Fate: smtp.Deferred, Reply: smtp.OurFault.With("upstream %s is not configured", name), Upstream: name}
 			continue
 		}
-		reply, err := r.sendFit(ctx, upstream, m)
+		reply, err := r.sendFit(ctx, t, upstream, m)
 		o = smtp.OutcomeOf(reply, err)
 		if o.Upstream = name; err == nil {
 			return o

@@ -18,6 +18,9 @@ func (m *Mail) account(t *Treatment, changes []*change) policy.Changes {
 			all.Added = append(all.Added, "List-Id")
 		}
 	}
+	if t.Marketing && t.Sign != nil {
+		all.Added = append(all.Added, "DKIM-Signature")
+	}
 	for _, f := range m.fields {
 		if removed(f.name, t.Marketing) {
 			all.Removed = append(all.Removed, f.name)

@@ -190,6 +190,27 @@ func (s *Signer) Sign(message []byte, now time.Time) ([]byte, error) {
 	return append(out, message...), nil
 }
 
+// SevenBit is SevenBit for a message that Sign has signed: with new signatures in place of those.
+func (s *Signer) SevenBit(message []byte, now time.Time) ([]byte, error) {
+	if s == nil {
+		return SevenBit(message)
+	}
+	var room [64]fieldAt
+	fields, _ := fieldsOf(room[:0], message)
+	signatures := 0
+	for _, f := range fields {
+		if !f.is(message, "DKIM-Signature") {
+			break
+		}
+		signatures = f.end
+	}
+	out, err := SevenBit(message[signatures:])
+	if err != nil {
+		return nil, err
+	}
+	return s.Sign(out, now)
+}
+
 // field appends the field up to its signature.
 func (k *signingKey) field(dst []byte, names []string, bodyHash string, now time.Time) []byte {
 	dst = append(dst, "DKIM-Signature: v=1; a="+k.algorithm+"; c=relaxed/relaxed;\r\n d="+k.Domain+";"...)

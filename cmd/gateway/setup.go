@@ -124,16 +124,47 @@ func bookOf(c *config.Config) (*relay.Book, error) {
 	}
 	senders := sendersOf(c)
 	for _, a := range c.Accounts {
+		signer, err := signerOf(c, a)
+		if err != nil {
+			return nil, err
+		}
 		book.Accounts[a.Name] = &relay.Account{
 			Account: policy.Account{
 				Name: a.Name, Sender: senders[a.Sender], Category: policy.Category(a.Category), Topic: a.Topic, Product: a.Product,
 				Assessment: assessmentOf(c, a.Assessment), Observe: a.Enforcement == "observe",
 			},
-			TextSwitch: textSwitch(c, a.Upstream),
-			Upstreams:  a.Upstream, RejectPartial: a.OnPartial == "reject", Pass: a.Auth == "pass",
+			TextSwitch: textSwitch(c, a.Upstream), Signer: signer,
+			Upstreams: a.Upstream, RejectPartial: a.OnPartial == "reject", Pass: a.Auth == "pass",
 		}
 	}
 	return book, nil
+}
+
+// signerOf has the keys of an account's sender, and leaves out what any of its upstreams replaces; nil: no keys.
+func signerOf(c *config.Config, a config.Account) (*rewrite.Signer, error) {
+	var keys []rewrite.DKIMKey
+	for _, s := range c.Senders {
+		if s.ID != a.Sender {
+			continue
+		}
+		for _, d := range s.DKIM {
+			private, err := d.Private()
+			if err != nil {
+				return nil, usagef("dkim key %s of %s: %w", d.Selector, d.Domain, err)
+			}
+			keys = append(keys, rewrite.DKIMKey{Domain: d.Domain, Selector: d.Selector, Private: private})
+		}
+	}
+	if keys == nil {
+		return nil, nil
+	}
+	var replaced []string
+	for _, u := range c.Upstreams {
+		if slices.Contains(a.Upstream, u.Name) {
+			replaced = append(replaced, u.Rewrites...)
+		}
+	}
+	return rewrite.NewSigner(keys, replaced)
 }
 
 // textSwitch keeps the click tracker of any of the upstreams off the links in plain text.

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"crypto/rsa"
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
+	"strings"
 
 	"heed/config"
 )
@@ -20,11 +23,25 @@ func warnings(c *config.Config) []string {
 		}
 	}
 	for i, s := range c.Senders {
+		for j, d := range s.DKIM {
+			if key, err := d.Private(); err == nil {
+				if k, ok := key.(*rsa.PrivateKey); ok && k.N.BitLen() < 2048 {
+					warn("senders[%d].dkim[%d].key: is an RSA key of %d bits: some receivers ask for 2048", i, j, k.N.BitLen())
+				}
+			}
+		}
 		switch {
 		case len(s.Domains) == 0:
 			warn("senders[%d].domains: is empty: all mail of %s is blocked with [sender.domain]", i, s.ID)
 		case s.Name == "" || s.PostalAddress == "":
 			warn("senders[%d]: name or postal_address is empty: all marketing mail of %s is blocked with [sender.incomplete]", i, s.ID)
+		}
+	}
+	for i, u := range c.Upstreams {
+		for _, name := range u.Rewrites {
+			if strings.EqualFold(name, "List-Unsubscribe") || strings.EqualFold(name, "List-Unsubscribe-Post") {
+				warn("upstreams[%d].rewrites: %s is left out of the signature: mailbox providers honour one-click opt-out only where it is signed (RFC 8058 section 4)", i, name)
+			}
 		}
 	}
 	passwords := false
@@ -55,7 +72,12 @@ func warnings(c *config.Config) []string {
 // needRestart names the keys in which two configurations differ and which a reload does not take over.
 func needRestart(from, to *config.Config) []string {
 	var keys []string
-	a, b := reflect.ValueOf(*from), reflect.ValueOf(*to)
+	was := *from
+	was.Upstreams = slices.Clone(from.Upstreams)
+	for i := range min(len(was.Upstreams), len(to.Upstreams)) {
+		was.Upstreams[i].Rewrites = to.Upstreams[i].Rewrites // the signers are made anew
+	}
+	a, b := reflect.ValueOf(was), reflect.ValueOf(*to)
 	for i := range a.NumField() {
 		key := a.Type().Field(i).Tag.Get("yaml")
 		switch key {
