@@ -35,7 +35,7 @@ test: install ## install what the tests need and the machine lacks, then run eve
 	CGO_ENABLED=$${race:+1} $(TOOL) gotestsum --format pkgname --format-hide-empty-pkg -- \
 		$$race -shuffle=on -timeout $(TIMEOUT) ./...
 
-install: ## what `make test` installs: redis-server, postfix, exim, swaks, msmtp, chromium, npm packages
+install: ## what `make test` installs: redis-server, postfix, exim, swaks, msmtp, dkimpy, chromium, npm packages
 	@integration/install
 
 lint: ## golangci-lint with .golangci.yml, at the version pinned in lint/go.mod

@@ -99,7 +99,7 @@ func (s *Signer) For(domains []string) *Signer {
 	var found []signingKey
 	for _, below := range []bool{false, true} {
 		for _, k := range s.keys {
-			if slices.ContainsFunc(domains, func(d string) bool { return within(d, k.Domain) || below && within(k.Domain, d) }) {
+			if slices.ContainsFunc(domains, func(d string) bool { return atOrBelow(d, k.Domain) || below && atOrBelow(k.Domain, d) }) {
 				found = append(found, k)
 			}
 		}
@@ -110,8 +110,8 @@ func (s *Signer) For(domains []string) *Signer {
 	return nil
 }
 
-// within tells whether a domain is another or below it.
-func within(domain, above string) bool {
+// atOrBelow tells whether a domain is another or below it.
+func atOrBelow(domain, above string) bool {
 	cut := len(domain) - len(above)
 	return cut >= 0 && strings.EqualFold(domain[cut:], above) && (cut == 0 || domain[cut-1] == '.')
 }
