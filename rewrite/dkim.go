@@ -45,12 +45,33 @@ type signedField struct {
 // opt-out (RFC 8058 section 4). Of what an MTA adds where it is missing (RFC 6409 section 8) none is ruled out.
 func signedFields() []signedField {
 	return []signedField{
-		{"From", true}, {"List-Unsubscribe", true}, {"List-Unsubscribe-Post", true}, {"List-Id", true},
-		{"Subject", true}, {"To", true}, {"Cc", true}, {"Reply-To", true}, {"Sender", false}, {"Date", false}, {"Message-ID", false},
-		{"In-Reply-To", false}, {"References", false}, {"MIME-Version", true}, {"Content-Type", true},
-		{"Content-Transfer-Encoding", true}, {"Content-Disposition", false}, {"Content-Language", false}, {"Feedback-ID", false},
-		{"List-Help", false}, {"List-Subscribe", false}, {"List-Post", false}, {"List-Owner", false}, {"List-Archive", false},
-		{"Precedence", false}, {"Auto-Submitted", false}, {"Organization", false},
+		{"From", true},
+		{"List-Unsubscribe", true},
+		{"List-Unsubscribe-Post", true},
+		{"List-Id", true},
+		{"Subject", true},
+		{"To", true},
+		{"Cc", true},
+		{"Reply-To", true},
+		{"Sender", false},
+		{"Date", false},
+		{"Message-ID", false},
+		{"In-Reply-To", false},
+		{"References", false},
+		{"MIME-Version", true},
+		{"Content-Type", true},
+		{"Content-Transfer-Encoding", true},
+		{"Content-Disposition", false},
+		{"Content-Language", false},
+		{"Feedback-ID", false},
+		{"List-Help", false},
+		{"List-Subscribe", false},
+		{"List-Post", false},
+		{"List-Owner", false},
+		{"List-Archive", false},
+		{"Precedence", false},
+		{"Auto-Submitted", false},
+		{"Organization", false},
 	}
 }
 
@@ -71,7 +92,7 @@ func NewSigner(keys []DKIMKey, replaced []string) (*Signer, error) {
 	}
 	for _, k := range keys {
 		key := signingKey{DKIMKey: k}
-		size := 0
+		var size int
 		switch private := k.Private.(type) {
 		case *rsa.PrivateKey:
 			key.algorithm, key.opts, size = "rsa-sha256", crypto.SHA256, private.Size()

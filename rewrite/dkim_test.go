@@ -452,8 +452,10 @@ func TestCorpusSigned(t *testing.T) {
 	}
 	python := dkimpy(t)
 	checkWithDkimpy(t, python, filepath.Join(dir, "new"), 2*sampled)
-	args := []string{filepath.Join(corpusDir(), "check_rewrite.py"), "--eol", "exact", "--no-warn", "--unsub-url", `^https://opt\.acme\.example/u/`,
-		"--notice", `This is advertising from Acme Ltd, 1 High Street.*?takes effect at once\.`, "--add", "received,list-id,dkim-signature", "--remove", removable()}
+	args := []string{
+		filepath.Join(corpusDir(), "check_rewrite.py"), "--eol", "exact", "--no-warn", "--unsub-url", `^https://opt\.acme\.example/u/`,
+		"--notice", `This is advertising from Acme Ltd, 1 High Street.*?takes effect at once\.`, "--add", "received,list-id,dkim-signature", "--remove", removable(),
+	}
 	for _, k := range testKeys() {
 		args = append(args, "--dkim-txt", k.Selector+"._domainkey."+k.Domain+"="+txtOf(k))
 	}
