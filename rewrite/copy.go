@@ -36,17 +36,25 @@ func (m *Mail) Copy(t Treatment) ([]byte, error) {
 
 // Rewrite is Copy with an account of what was changed.
 func (m *Mail) Rewrite(t Treatment) ([]byte, policy.Changes, error) {
-	out, changes, err := m.rewrite(t)
-	if err == nil && t.Marketing {
-		out, err = t.Sign.Sign(out, t.Now) // last, over the final bytes
+	front := 0 // what is left free before the copy, for signatures over its final bytes
+	if t.Marketing {
+		front = t.Sign.MaxSize()
+	}
+	room, changes, err := m.rewrite(t, front)
+	if err == nil && front > 0 {
+		var signatures []byte
+		if signatures, err = t.Sign.Fields(make([]byte, 0, front), room[front:], t.Now); err == nil {
+			front -= copy(room[front-len(signatures):], signatures)
+		}
 	}
 	if err != nil {
 		return nil, policy.Changes{}, err
 	}
-	return out, m.account(&t, changes), nil
+	return room[front:], m.account(&t, changes), nil
 }
 
-func (m *Mail) rewrite(t Treatment) ([]byte, []*change, error) {
+// rewrite makes the copy behind front octets that it leaves free.
+func (m *Mail) rewrite(t Treatment, front int) ([]byte, []*change, error) {
 	if err := t.check(); err != nil {
 		return nil, nil, err
 	}
@@ -73,18 +81,18 @@ func (m *Mail) rewrite(t Treatment) ([]byte, []*change, error) {
 		}
 	}
 	slices.SortStableFunc(edits, inOrder)
-	out, err := apply(m.raw, edits)
+	room, err := apply(front, m.raw, edits)
 	if err != nil {
 		return nil, nil, err
 	}
 	if t.Marketing && m.wrap == nil && m.proved(changes) {
-		return out, changes, nil
+		return room, changes, nil
 	}
-	if err := m.verify(out, t, changes); err != nil {
+	if err := m.verify(room[front:], t, changes); err != nil {
 		return nil, nil, err
 	}
 	m.prove(changes)
-	return out, changes, nil
+	return room, changes, nil
 }
 
 // check holds what would let text become a header field or a tag of its own.
@@ -166,13 +174,13 @@ func inOrder(a, b edit) int {
 	return cmp.Or(cmp.Compare(a.off, b.off), cmp.Compare(min(a.del, 1), min(b.del, 1)))
 }
 
-// apply splices sorted edits.
-func apply(raw []byte, edits []edit) ([]byte, error) {
-	size := len(raw) + 2
+// apply splices sorted edits, behind front octets that it leaves free.
+func apply(front int, raw []byte, edits []edit) ([]byte, error) {
+	size := front + len(raw) + 2
 	for i := range edits {
 		size += edits[i].size() - edits[i].del
 	}
-	out := make([]byte, 0, max(size, 0))
+	out := make([]byte, front, max(size, front))
 	at := 0
 	for _, e := range edits {
 		if e.off < at || e.off+e.del > len(raw) {
@@ -183,7 +191,7 @@ func apply(raw []byte, edits []edit) ([]byte, error) {
 		at = e.off + e.del
 	}
 	out = append(out, raw[at:]...)
-	if n := len(out); n < 2 || out[n-1] != '\n' {
+	if n := len(out); n < front+2 || out[n-1] != '\n' {
 		out = append(out, "\r\n"...)
 	}
 	return out, nil

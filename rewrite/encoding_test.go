@@ -57,7 +57,7 @@ func TestSpliceEverywhere(t *testing.T) {
 			}
 			c := &change{body: b, gaps: b.gaps(), fills: [][]byte{ins}}
 			b.splice(&Mail{raw: []byte(tt.raw)}, c)
-			out, err := apply([]byte(tt.raw), c.edits)
+			out, err := apply(0, []byte(tt.raw), c.edits)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -59,7 +59,7 @@ func FuzzCopy(f *testing.F) {
 		}
 		next := tr // is read back less thoroughly
 		next.Unsubscribe = "https://opt.acme.example/u/another-and-longer-Token_123-"
-		again, changes, err := m.rewrite(next)
+		again, changes, err := m.rewrite(next, 0)
 		if err != nil && !errors.As(err, &r) {
 			t.Fatalf("second copy: %v", err)
 		}

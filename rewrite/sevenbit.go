@@ -21,7 +21,7 @@ func SevenBit(raw []byte) ([]byte, error) {
 		return nil, err
 	}
 	slices.SortStableFunc(s.edits, inOrder)
-	out, err := apply(raw, s.edits)
+	out, err := apply(0, raw, s.edits)
 	if err != nil {
 		return nil, err
 	}
