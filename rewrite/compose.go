@@ -234,25 +234,43 @@ func wrap(b *strings.Builder, s []byte) {
 	}
 }
 
-// Colour and background are set together, so that dark mode turns both or neither.
+// What is said twice is said to Outlook first, whose Word engine reads no inline declaration with !important, and then
+// to all who do: inline and !important wins over every rule of the message's own style sheets. "all" clears what is not
+// listed; it is no help in readers that filter styles, so that what matters most is listed. Colour and background are
+// set together, so that dark mode turns both or neither. The blank before !important is for Outlook and Orange.
 const (
-	boxStyle  = "max-width:600px;margin:24px auto 0;padding:12px;border-top:1px solid #888888;color:#333333;background-color:#ffffff;font-family:Arial,Helvetica,sans-serif;font-size:13px;line-height:1.5;text-align:left"
-	lineStyle = "margin:0 0 10px;color:#333333;font-size:13px;line-height:1.5"
-	linkStyle = "color:#0b57d0;text-decoration:underline"
+	fontStyle = "font:13px/1.5 Arial,Helvetica,sans-serif"
+	visible   = "visibility:visible !important;opacity:1 !important;height:auto !important;max-height:none !important;overflow:visible !important;text-indent:0 !important;" +
+		fontStyle + " !important;color:#333333 !important;background:#ffffff !important;"
+	wordStyle = "color:#333333;background-color:#ffffff;" + fontStyle + ";"
+
+	boxStyle = wordStyle + "margin:24px auto 0;padding:16px;text-align:left;all:initial !important;display:block !important;" + visible +
+		"position:relative !important;z-index:9999 !important;clear:both !important;width:auto !important;max-width:600px !important;" +
+		"margin:24px auto 0 !important;padding:16px !important;border-top:1px solid #cccccc !important;box-sizing:border-box !important;" +
+		"text-align:left !important;white-space:normal !important;overflow-wrap:anywhere !important"
+	lineStyle   = wordStyle + "margin:0 0 10px;all:unset !important;display:block !important;" + visible + "margin:0 0 10px !important"
+	strongStyle = "all:unset !important;display:inline !important;color:#333333 !important;font-weight:bold !important"
+	linkStyle   = "color:#0b57d0;text-decoration:underline;all:unset !important;display:inline !important;visibility:visible !important;opacity:1 !important;" +
+		"color:#0b57d0 !important;text-decoration:underline !important;cursor:pointer !important"
+
+	// The Word engine knows no max-width.
+	outlookTable    = `<!--[if mso]><table role="presentation" align="center" width="600" cellpadding="0" cellspacing="0" border="0"><tr><td><![endif]-->`
+	outlookTableEnd = `<!--[if mso]></td></tr></table><![endif]-->`
 )
 
-// renderHTML writes a balanced fragment, one paragraph a block.
-func renderHTML(blocks []block, link string) string {
+// renderHTML writes a balanced fragment, one paragraph a block. It says its language and direction, since it may stand
+// in a text of others.
+func renderHTML(blocks []block, w *wording) string {
 	var b strings.Builder
-	b.Grow(6 << 10)
-	b.WriteString(`<div style="` + boxStyle + `">` + "\n")
+	b.Grow(8 << 10)
+	b.WriteString(`<div lang="` + escape(w.Language) + `" dir="ltr" style="` + boxStyle + `">` + "\n" + outlookTable + "\n")
 	for _, bl := range blocks {
-		b.WriteString(`<p style="` + lineStyle + `">`)
+		b.WriteString(`<p style="` + lineStyle + `">` + "\n")
 		switch {
 		case bl.label:
-			b.WriteString("<strong>" + escape(bl.heading) + "</strong>")
+			b.WriteString(strong(bl.heading))
 		case bl.heading != "":
-			b.WriteString("<strong>" + escape(bl.heading) + ":</strong>\n")
+			b.WriteString(strong(bl.heading+":") + "\n")
 		}
 		for i, t := range bl.pieces {
 			if i > 0 {
@@ -262,21 +280,28 @@ func renderHTML(blocks []block, link string) string {
 				b.WriteString("\n")
 			}
 			for _, p := range t {
-				b.WriteString(p.html(link))
+				b.WriteString(p.html(w.UnsubscribeLink.raw))
 			}
 		}
 		b.WriteString("</p>\n")
 	}
-	b.WriteString("</div>")
+	b.WriteString(outlookTableEnd + "\n</div>")
 	return b.String()
+}
+
+func strong(s string) string { return `<strong style="` + strongStyle + `">` + escape(s) + `</strong>` }
+
+// anchor is a link, on two lines so that neither gets too long.
+func anchor(url, text string) string {
+	return `<a style="` + linkStyle + `"` + "\n" + `href="` + escape(url) + `">` + escape(text) + `</a>`
 }
 
 func (p piece) html(link string) string {
 	switch {
 	case p.name == "unsubscribe_url":
-		return `<a style="` + linkStyle + `" href="` + escape(p.text) + `">` + escape(link) + `</a>`
+		return anchor(p.text, link)
 	case p.name == "privacy_url" && (strings.HasPrefix(p.text, "https://") || strings.HasPrefix(p.text, "http://")):
-		return `<a style="` + linkStyle + `" href="` + escape(p.text) + `">` + escape(p.text) + `</a>`
+		return anchor(p.text, p.text)
 	}
 	return escape(p.text)
 }

@@ -40,6 +40,7 @@ type tag struct {
 	kind  html.TokenType
 	name  string
 	at    int
+	size  int
 	style style
 	empty bool // self-closing
 	text  bool // of a text token: it is not all white space
@@ -53,7 +54,13 @@ type outline struct {
 	hides, frameset bool // something in it hides its content: look twice
 	tokens          int  // and attributes
 	firstBody       int  // offset of the first <body>, -1 if none
+	sheet           sheet
+	conditions      []condition
+	covered         bool // something in it may lie over a notice
 }
+
+// condition is a downlevel-revealed conditional comment: what stands in it is seen by all readers but Outlook.
+type condition struct{ at, end int }
 
 // readOutline tokenizes (WHATWG HTML section 13.2.5) without building a tree.
 func readOutline(doc []byte) outline {
@@ -66,12 +73,15 @@ func readOutline(doc []byte) outline {
 		if o.tokens++; kind == html.ErrorToken || o.tokens > maxTokens {
 			break
 		}
-		t := tag{kind: kind, at: at}
+		t := tag{kind: kind, at: at, size: size}
 		switch kind {
 		case html.TextToken:
 			if raw != "" && at+size == len(doc) {
 				o.end = rawAt // <style> and the like, never closed
 				return o
+			}
+			if raw == "style" {
+				o.sheet.read(string(z.Raw()))
 			}
 			t.text = raw == "" && len(bytes.TrimSpace(z.Raw())) > 0
 		case html.CommentToken:
@@ -79,6 +89,7 @@ func readOutline(doc []byte) outline {
 				o.end = at
 				return o
 			}
+			o.comment(z.Raw(), at)
 		case html.StartTagToken, html.SelfClosingTagToken, html.EndTagToken:
 			o.note(&t, z)
 		}
@@ -124,39 +135,52 @@ func (o *outline) note(t *tag, z *html.Tokenizer) {
 		case "style":
 			t.style.read(string(v))
 		case "hidden":
-			t.style.hides = true
+			t.style |= gone
 		}
 	}
+	o.covered = o.covered || t.style.covers()
+	o.sheet.covers = o.sheet.covers || t.style&above != 0
 	if t.name == "body" && o.firstBody < 0 {
 		o.firstBody = t.at
 	}
 	o.frameset = o.frameset || t.name == "frameset"
-	o.hides = o.hides || t.style.hides || t.name == "frameset" || t.name == "plaintext" ||
+	o.hides = o.hides || t.style&^(low|lowish|fixed|above) != 0 || t.name == "frameset" || t.name == "plaintext" ||
 		hiding[t.name] && t.name != "head" && t.name != "title" && t.name != "style" && t.name != "script"
 }
 
-// style is what inline CSS says of being seen. Font sizes do not matter: a notice sets its own.
-type style struct{ hides bool }
-
-func (s *style) read(css string) {
-	for d := range strings.SplitSeq(strings.ToLower(css), ";") {
-		k, v, _ := strings.Cut(d, ":")
-		v, _, _ = strings.Cut(v, "!") // !important, with blanks anywhere
-		v = strings.TrimSpace(v)
-		switch k = strings.TrimSpace(k); {
-		case k == "display" && strings.HasPrefix(v, "none"),
-			k == "visibility" && (strings.HasPrefix(v, "hidden") || strings.HasPrefix(v, "collapse")),
-			k == "mso-hide" && strings.HasPrefix(v, "all"),
-			k == "opacity" && none(v), k == "max-height" && none(v):
-			s.hides = true
+// comment reads the conditional comments of Microsoft.
+func (o *outline) comment(raw []byte, at int) {
+	begins := bytes.HasPrefix(raw, []byte("<![if")) || bytes.HasPrefix(raw, []byte("<!--[if"))
+	ends := bytes.Contains(raw, []byte("<![endif]"))
+	switch n := len(o.conditions); {
+	case begins && ends: // Outlook alone reads what is in it
+		if head, _, _ := bytes.Cut(raw, []byte("]>")); bytes.Contains(head, []byte("mso")) && !bytes.Contains(head, []byte("!mso")) {
+			o.outlookStyles(raw)
+		}
+	case begins:
+		o.conditions = append(o.conditions, condition{at, -1})
+	case ends:
+		for n--; n >= 0; n-- {
+			if o.conditions[n].end < 0 {
+				o.conditions[n].end = at
+				return
+			}
 		}
 	}
 }
 
-// none tells whether a CSS length is zero.
-func none(v string) bool {
-	v = strings.TrimRight(v, "abcdefghijklmnopqrstuvwxyz% ")
-	return v != "" && strings.Trim(v, "0.") == "" && strings.Contains(v, "0")
+func (o *outline) outlookStyles(raw []byte) {
+	for {
+		_, rest, ok := bytes.Cut(raw, []byte("<style"))
+		if !ok {
+			return
+		}
+		css, after, _ := bytes.Cut(rest, []byte("</style"))
+		if _, css, ok = bytes.Cut(css, []byte(">")); ok {
+			o.sheet.read(string(css))
+		}
+		raw = after
+	}
 }
 
 // open is an element on the stack.
@@ -216,7 +240,7 @@ func (s *stack) start(t *tag) {
 	if void[t.name] || t.empty && foreign {
 		return
 	}
-	s.open = append(s.open, open{t, t.style.hides || hiding[t.name]})
+	s.open = append(s.open, open{t, t.style.hides(t.name == "body" || t.name == "html") || hiding[t.name]})
 	s.count[t.name]++
 }
 
@@ -233,13 +257,45 @@ func (s *stack) end(name string) {
 }
 
 // hidden is the outermost open element that hides what follows, or nil.
-func (s *stack) hidden() *open {
+func (s *stack) hidden(doc []byte, rules *sheet) *open {
+	var chain []element
 	for i := range s.open {
-		if s.open[i].hides {
-			return &s.open[i]
+		e := &s.open[i]
+		if e.hides {
+			return e
+		}
+		if rules.hides {
+			chain = append(chain, elementAt(doc, e.tag))
+			if st := e.tag.style | rules.of(chain); st.hides(e.tag.name == "body" || e.tag.name == "html") {
+				return e
+			}
 		}
 	}
 	return nil
+}
+
+// elementAt reads a start tag once more, with all its attributes.
+func elementAt(doc []byte, t *tag) element {
+	z := html.NewTokenizer(bytes.NewReader(doc[t.at : t.at+t.size]))
+	z.Next()
+	return newElement(t.name, z.Token().Attr)
+}
+
+// lies tells whether an element of the document may lie over a notice.
+func (o *outline) lies(doc []byte) bool {
+	if o.covered || !o.sheet.covers {
+		return o.covered
+	}
+	for i := range o.tags {
+		t := &o.tags[i]
+		if t.kind != html.StartTagToken && t.kind != html.SelfClosingTagToken {
+			continue
+		}
+		if st := t.style | o.sheet.last(elementAt(doc, t)); st.covers() {
+			return true
+		}
+	}
+	return false
 }
 
 // at runs the stack to an offset.
@@ -264,7 +320,11 @@ func (o *outline) at(offset int) *stack {
 	return s
 }
 
-var errHidden = errors.New("no place in it is visible")
+var (
+	errHidden  = errors.New("no place in it is visible")
+	errCovered = fmt.Errorf("an element with a position and a z-index of %d or more may cover a notice", noticeLayer)
+	errSheet   = errors.New("its style sheets are too long to tell what they hide")
+)
 
 // findPlace looks for the visible place nearest the end of an HTML body: before the last real </body>, after closing
 // what hides it, or before what hides it.
@@ -283,12 +343,37 @@ func findPlace(doc []byte) (place, error) {
 	if end < o.firstBody || o.frameset {
 		return place{}, errHidden
 	}
+	if o.lies(doc) {
+		return place{}, errCovered
+	}
+	end = o.unconditional(end)
+	p, err := o.visible(doc, end)
+	if o.sheet.full() {
+		return place{}, errSheet
+	}
+	return p, err
+}
+
+// unconditional is end, or where the conditional comment begins that hides it from Outlook.
+func (o *outline) unconditional(end int) int {
+	for _, c := range o.conditions {
+		if c.at < end && (c.end >= end || c.end < 0) {
+			if c.at > o.firstBody {
+				return c.at
+			}
+		}
+	}
+	return end
+}
+
+// visible is the place at end, or nearest before it, where a notice is seen.
+func (o *outline) visible(doc []byte, end int) (place, error) {
 	notice := tag{kind: html.StartTagToken, name: "div"}
 	s := o.at(end)
 	s.start(&notice)
 	s.cut(len(s.open) - 1)
 	tries := []place{{at: end}}
-	if e := s.hidden(); e != nil {
+	if e := s.hidden(doc, &o.sheet); e != nil {
 		tries = nil
 		if e.tag.name != "body" && e.tag.name != "html" {
 			tries = append(tries, place{end, s.closers(e)})
@@ -297,11 +382,11 @@ func findPlace(doc []byte) (place, error) {
 			tries = append(tries, place{at: e.tag.at})
 		}
 	}
-	if !o.hides {
+	if !o.hides && !o.sheet.hides {
 		return tries[0], nil
 	}
 	for i := 0; i < len(tries); i++ {
-		seen, closes := look(doc, tries[i])
+		seen, closes := o.look(doc, tries[i])
 		if seen {
 			return tries[i], nil
 		}
@@ -338,7 +423,7 @@ func closed(comment []byte) bool {
 
 // look asks an HTML5 parser, which repairs bad nesting as browsers do, whether text at p is seen. Where it is not,
 // closes are the end tags out to what hides it.
-func look(doc []byte, p place) (seen bool, closes string) {
+func (o *outline) look(doc []byte, p place) (seen bool, closes string) {
 	var b bytes.Buffer
 	b.Write(doc[:p.at])
 	b.WriteString(p.closes + `<div id="` + marker + `">` + marker + `</div>`)
@@ -349,34 +434,44 @@ func look(doc []byte, p place) (seen bool, closes string) {
 	}
 	for n := range root.Descendants() {
 		if n.Type == html.TextNode && strings.Contains(n.Data, marker) {
-			return shown(n)
+			return shown(n, &o.sheet)
 		}
 	}
 	return false, ""
 }
 
 // shown tells whether no ancestor hides a node, else the end tags out to the outermost that does.
-func shown(n *html.Node) (seen bool, closes string) {
-	tags := ""
+func shown(n *html.Node, rules *sheet) (seen bool, closes string) {
+	var line []*html.Node // from the notice outwards
 	for n = n.Parent; n != nil; n = n.Parent {
-		var s style
-		own := n.Type != html.ElementNode
+		if n.Type == html.ElementNode && !isMarker(n) {
+			line = append(line, n)
+		}
+	}
+	chain := make([]element, 0, len(line))
+	hidden := -1
+	for i, n := range slices.Backward(line) {
+		var st style
 		for _, a := range n.Attr {
 			switch a.Key {
 			case "style":
-				s.read(a.Val)
+				st.read(a.Val)
 			case "hidden":
-				s.hides = true
-			case "id":
-				own = own || a.Val == marker
+				st |= gone
 			}
 		}
-		if !own {
-			tags += "</" + n.Data + ">"
-		}
-		if s.hides || hiding[n.Data] {
-			closes = tags
+		chain = append(chain, newElement(n.Data, n.Attr))
+		if st |= rules.of(chain); st.hides(n.Data == "body" || n.Data == "html") || hiding[n.Data] {
+			hidden = i
+			break
 		}
 	}
+	for _, n := range line[:hidden+1] {
+		closes += "</" + n.Data + ">"
+	}
 	return closes == "", closes
+}
+
+func isMarker(n *html.Node) bool {
+	return slices.ContainsFunc(n.Attr, func(a html.Attribute) bool { return a.Key == "id" && a.Val == marker })
 }

@@ -64,7 +64,7 @@ func (n *Notices) Compose(in NoticeInput) (Notice, error) {
 	c := &composer{w: w, in: in}
 	c.fillIn()
 	c.write()
-	return Notice{Text: renderText(c.blocks, c.in.TextSwitch), HTML: renderHTML(c.blocks, w.UnsubscribeLink.raw)}, nil
+	return Notice{Text: renderText(c.blocks, c.in.TextSwitch), HTML: renderHTML(c.blocks, w)}, nil
 }
 
 // fillIn takes the placeholders' values from what is known, on one line each.
