@@ -421,6 +421,16 @@ func closed(comment []byte) bool {
 	return bytes.HasSuffix(comment, []byte("-->")) || bytes.HasSuffix(comment, []byte("--!>")) && len(comment) > 7
 }
 
+// look tells whether text at p is seen by all readers.
+func look(doc []byte, p place) (seen bool, closes string) {
+	o := readOutline(doc)
+	if o.tokens > maxTokens || o.unconditional(p.at) != p.at || o.lies(doc) {
+		return false, ""
+	}
+	seen, closes = o.look(doc, p)
+	return seen && !o.sheet.full(), closes
+}
+
 // look asks an HTML5 parser, which repairs bad nesting as browsers do, whether text at p is seen. Where it is not,
 // closes are the end tags out to what hides it.
 func (o *outline) look(doc []byte, p place) (seen bool, closes string) {
