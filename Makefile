@@ -17,10 +17,10 @@ SOAK_ROUNDS ?= 100
 # The tools are pinned in a module of their own, so that go.mod lists only what the product needs.
 TOOL := go tool -modfile=lint/go.mod
 
-.PHONY: help build test install lint fmt bench fuzz soak clean
+.PHONY: help build test install lint fmt bench fuzz soak screenshots clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/gateway: one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/gateway ./cmd/gateway
@@ -64,6 +64,9 @@ fuzz: ## every fuzz target in turn: FUZZTIME=30s each
 # What dies in a test dies HEED_ROUNDS times: 5 in `make test`.
 soak: ## the tests in which processes are killed under load: SOAK_ROUNDS=100 times each
 	HEED_ROUNDS=$(SOAK_ROUNDS) go test -count=1 -timeout 0 -v -run 'Kills|Failover' ./integration 2>&1 | grep -E '^(ok|FAIL|panic)|^ *(---|[a-z_]+_test\.go)'
+
+screenshots: ## the pictures of docs/rewriting, made in Chromium from integration/testdata/newsletters
+	HEED_SCREENSHOTS=$(CURDIR)/docs/rewriting go test -count=1 -run '^TestScreenshots$$' ./integration
 
 clean: ## what the targets above have made
 	rm -rf bin integration/node_modules integration/.exim

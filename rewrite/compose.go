@@ -244,10 +244,10 @@ const (
 		fontStyle + " !important;color:#333333 !important;background:#ffffff !important;"
 	wordStyle = "color:#333333;background-color:#ffffff;" + fontStyle + ";"
 
-	boxStyle = wordStyle + "margin:24px auto 0;padding:16px;text-align:left;all:initial !important;display:block !important;" + visible +
-		"position:relative !important;z-index:9999 !important;clear:both !important;width:auto !important;max-width:600px !important;" +
-		"margin:24px auto 0 !important;padding:16px !important;border-top:1px solid #cccccc !important;box-sizing:border-box !important;" +
-		"text-align:left !important;white-space:normal !important;overflow-wrap:anywhere !important"
+	boxStyle = wordStyle + "margin:24px auto;padding:16px;text-align:left;all:initial !important;display:block !important;" + visible +
+		"position:relative !important;z-index:9999 !important;clear:both !important;width:auto !important;max-width:600px !important;min-width:240px !important;" +
+		"margin:24px auto !important;padding:16px !important;border-top:1px solid #cccccc !important;box-sizing:border-box !important;" +
+		"text-align:left !important;white-space:normal !important;overflow-wrap:break-word !important"
 	lineStyle   = wordStyle + "margin:0 0 10px;all:unset !important;display:block !important;" + visible + "margin:0 0 10px !important"
 	strongStyle = "all:unset !important;display:inline !important;color:#333333 !important;font-weight:bold !important"
 	linkStyle   = "color:#0b57d0;text-decoration:underline;all:unset !important;display:inline !important;visibility:visible !important;opacity:1 !important;" +

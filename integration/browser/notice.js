@@ -80,7 +80,9 @@ async function main() {
   });
   try {
     const context = await browser.newContext({ javaScriptEnabled: false, reducedMotion: 'reduce', deviceScaleFactor: 1 });
-    await context.route('**/*', (route) => route.abort());
+    // No network; a grey box stands for each image.
+    const grey = '<svg xmlns="http://www.w3.org/2000/svg" width="600" height="240"><rect width="100%" height="100%" fill="#d8dce0"/></svg>';
+    await context.route('**/*', (route) => (route.request().resourceType() === 'image' ? route.fulfill({ contentType: 'image/svg+xml', body: grey }) : route.abort()));
     const page = await context.newPage();
     page.setDefaultTimeout(20000);
     for await (const line of readline.createInterface({ input: process.stdin })) {
