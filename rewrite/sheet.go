@@ -72,8 +72,8 @@ func (c *compound) matches(e *element) bool {
 	return true
 }
 
-// rule is a selector, outermost compound first, with what it hides. Combinators are read as "inside of".
-type rule struct {
+// cssRule is a selector, outermost compound first, with what it hides. Combinators are read as "inside of".
+type cssRule struct {
 	selector []compound
 	style    style
 }
@@ -81,7 +81,7 @@ type rule struct {
 // sheet holds the rules of a document's style sheets that can hide something, in any window, colour scheme or mail
 // reader, by the id, class or tag of what they apply to.
 type sheet struct {
-	rules   map[string][]rule
+	rules   map[string][]cssRule
 	count   int
 	matched int  // comparisons made
 	hides   bool // some rule may hide
@@ -163,7 +163,7 @@ func (s *sheet) add(b cssBlock) {
 			continue
 		}
 		if s.rules == nil {
-			s.rules = map[string][]rule{}
+			s.rules = map[string][]cssRule{}
 		}
 		last := sel[len(sel)-1]
 		key := last.tag
@@ -173,7 +173,7 @@ func (s *sheet) add(b cssBlock) {
 		case len(last.classes) > 0:
 			key = "." + last.classes[0]
 		}
-		s.rules[key] = append(s.rules[key], rule{sel, b.style})
+		s.rules[key] = append(s.rules[key], cssRule{sel, b.style})
 		s.hides = s.hides || b.style&^(low|lowish|fixed|above) != 0
 		s.covers = s.covers || b.style&above != 0
 	}
