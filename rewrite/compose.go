@@ -240,16 +240,16 @@ func wrap(b *strings.Builder, s []byte) {
 // set together, so that dark mode turns both or neither. The blank before !important is for Outlook and Orange.
 const (
 	fontStyle = "font:13px/1.5 Arial,Helvetica,sans-serif"
-	visible   = "visibility:visible !important;opacity:1 !important;height:auto !important;max-height:none !important;overflow:visible !important;text-indent:0 !important;" +
-		fontStyle + " !important;color:#333333 !important;background:#ffffff !important;"
+	visible   = "visibility:visible !important;opacity:1 !important;" + fontStyle + " !important;color:#333 !important;background:#fff !important;"
 	wordStyle = "color:#333333;background-color:#ffffff;" + fontStyle + ";"
 
 	boxStyle = wordStyle + "margin:24px auto;padding:16px;text-align:left;all:initial !important;display:block !important;" + visible +
+		"height:auto !important;max-height:none !important;overflow:visible !important;text-indent:0 !important;" +
 		"position:relative !important;z-index:9999 !important;clear:both !important;width:auto !important;max-width:600px !important;min-width:240px !important;" +
 		"margin:24px auto !important;padding:16px !important;border-top:1px solid #cccccc !important;box-sizing:border-box !important;" +
 		"text-align:left !important;white-space:normal !important;overflow-wrap:break-word !important"
-	lineStyle   = wordStyle + "margin:0 0 10px;all:unset !important;display:block !important;" + visible + "margin:0 0 10px !important"
-	strongStyle = "all:unset !important;display:inline !important;color:#333333 !important;font-weight:bold !important"
+	lineStyle   = "color:#333333;" + fontStyle + ";margin:0 0 10px;all:unset !important;display:block !important;" + visible + "margin:0 0 10px !important"
+	strongStyle = "all:unset !important;display:inline !important;color:#333 !important;font-weight:bold !important"
 	linkStyle   = "color:#0b57d0;text-decoration:underline;all:unset !important;display:inline !important;visibility:visible !important;opacity:1 !important;" +
 		"color:#0b57d0 !important;text-decoration:underline !important;cursor:pointer !important"
 
