@@ -136,8 +136,21 @@ var units = []struct {
 	px       float64
 	relative bool
 }{
-	{"px", 1, false}, {"pt", 1.33, false}, {"rem", 16, false}, {"em", 16, false}, {"ex", 8, false}, {"ch", 8, false}, {"pc", 16, false},
-	{"cm", 38, false}, {"mm", 3.8, false}, {"in", 96, false}, {"%", 10, true}, {"v", 10, true}, {"sv", 10, true}, {"dv", 10, true}, {"lv", 10, true},
+	{"px", 1, false},
+	{"pt", 1.33, false},
+	{"rem", 16, false},
+	{"em", 16, false},
+	{"ex", 8, false},
+	{"ch", 8, false},
+	{"pc", 16, false},
+	{"cm", 38, false},
+	{"mm", 3.8, false},
+	{"in", 96, false},
+	{"%", 10, true},
+	{"v", 10, true},
+	{"sv", 10, true},
+	{"dv", 10, true},
+	{"lv", 10, true},
 }
 
 // lengths are the lengths that stand in a value, inside calc() and the like too.

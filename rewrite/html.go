@@ -234,14 +234,19 @@ func (o *outline) visible(doc []byte, end int) (place, error) {
 	return place{}, errHidden
 }
 
-// closers are the end tags from the innermost open element out to e.
+// inTable are the elements outside of which, but in the table, no text may stand.
+var inTable = names("td th tr tbody thead tfoot caption colgroup")
+
+// closers are the end tags from the innermost open element out to e, and of the table that e is a part of.
 func (s *stack) closers(e *open) string {
 	var b strings.Builder
+	passed := false
 	for i := len(s.open) - 1; i >= 0; i-- {
-		if n := s.open[i].tag.name; n != "body" && n != "html" {
+		n := s.open[i].tag.name
+		if n != "body" && n != "html" {
 			b.WriteString("</" + n + ">")
 		}
-		if &s.open[i] == e {
+		if passed = passed || &s.open[i] == e; passed && !inTable[n] {
 			break
 		}
 	}

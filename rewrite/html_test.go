@@ -59,6 +59,7 @@ func TestFindPlace(t *testing.T) {
 		{"class where Outlook is not", "<!--[if !mso]><style>.h{mso-hide:all}</style><![endif]--><body><div class=h>x@</body>", ""},
 		{"class in Outlook.com", "<style>[data-ogsc] .h{display:none}</style><body><div class=h>x@</body>", "</div>"},
 		{"attribute", "<style>div[class*=\"hid\"]{display:none}</style><body><div class=ishidden>x@</body>", "</div>"},
+		{"cell, which is closed with its table", "<style>.h{display:none}</style><body><table><tr><td class=h>x@</body>", "</td></tr></table>"},
 		{"two rules for one element", "<style>.a{height:1px}.b{overflow:hidden}</style><body><div class='a b'>x@</body>", "</div>"},
 		{"a rule and a style", "<style>.a{height:1px}</style><body><div class=a style='overflow:hidden'>x@</body>", "</div>"},
 		{"escapes and comments in a rule", "<style>/* } */ .sm\\:h{d\\69splay/**/:none}</style><body><div class='sm:h'>x@</body>", "</div>"},
