@@ -42,6 +42,23 @@ func TestAccount(t *testing.T) {
 	}
 }
 
+// No click tracker sits before the link of a notice.
+func TestNoticeHasSwitches(t *testing.T) {
+	in := input("unsubscribe")
+	in.TextSwitch = TextSwitch("smtp.sparkpostmail.com")
+	n, err := notices(t).Compose(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(n.Text, in.UnsubscribeURL+in.TextSwitch+"\n") {
+		t.Errorf("text: %s", n.Text)
+	}
+	at, href := strings.Index(n.HTML, "<a"+linkSwitches), strings.Index(n.HTML, `href="`+in.UnsubscribeURL)
+	if at < 0 || href < at || strings.Contains(n.HTML, "msys-clicktrack=\"0\"]]") {
+		t.Errorf("HTML: %s", n.HTML)
+	}
+}
+
 func TestTextSwitch(t *testing.T) {
 	for host, want := range map[string]string{
 		"smtp.sparkpostmail.com": `[[data-msys-clicktrack="0"]]`, "SMTP.EU.SparkPostMail.com.": `[[data-msys-clicktrack="0"]]`,

@@ -291,17 +291,17 @@ func renderHTML(blocks []block, w *wording) string {
 
 func strong(s string) string { return `<strong style="` + strongStyle + `">` + escape(s) + `</strong>` }
 
-// anchor is a link, on two lines so that neither gets too long.
-func anchor(url, text string) string {
-	return `<a style="` + linkStyle + `"` + "\n" + `href="` + escape(url) + `">` + escape(text) + `</a>`
+// anchor is a link, on lines of which none gets too long.
+func anchor(url, text, switches string) string {
+	return `<a` + switches + "\n" + `style="` + linkStyle + `"` + "\n" + `href="` + escape(url) + `">` + escape(text) + `</a>`
 }
 
 func (p piece) html(link string) string {
 	switch {
 	case p.name == "unsubscribe_url":
-		return anchor(p.text, link)
+		return anchor(p.text, link, linkSwitches) // SendGrid reads its switch only before href
 	case p.name == "privacy_url" && (strings.HasPrefix(p.text, "https://") || strings.HasPrefix(p.text, "http://")):
-		return anchor(p.text, p.text)
+		return anchor(p.text, p.text, "")
 	}
 	return escape(p.text)
 }
