@@ -189,6 +189,15 @@ func maskUTF7(b []byte) []byte {
 	return v
 }
 
+// append is encode behind dst.
+func (c charset) append(dst []byte, s string) ([]byte, bool) {
+	if c.family == asciiBased && (c.utf8 || isASCII([]byte(s))) {
+		return append(dst, s...), true
+	}
+	out, ok := c.encode(s)
+	return append(dst, out...), ok
+}
+
 // encode writes s in the charset; false where it cannot.
 func (c charset) encode(s string) ([]byte, bool) {
 	ascii := isASCII([]byte(s))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"html"
-	"slices"
 	"strings"
 	"unicode"
 
@@ -79,18 +78,20 @@ func (b *body) own(m *Mail, fills []filling, w way) *change {
 	ascii := true
 	for i, f := range fills {
 		ascii = ascii && isASCII([]byte(f.core))
-		core, ok := b.cs.encode(f.core)
-		if !ok {
+		out, ok := make([]byte, 0, len(f.pre)+len(f.core)+len(f.post)+8), true
+		if b.spots[i].content == theNotice {
+			out = append(out, b.spots[i].neutral...)
+		}
+		out, _ = b.cs.append(out, f.pre)
+		start := len(out)
+		if out, ok = b.cs.append(out, f.core); !ok {
 			return nil
 		}
 		if b.spots[i].content == theNotice {
-			pre, _ := b.cs.encode(f.pre)
-			post, _ := b.cs.encode(f.post)
-			pre = append(b.spots[i].neutral, pre...)
-			whole := slices.Concat(pre, core, post)
-			core, c.core = whole, whole[len(pre):len(whole)-len(post)]
+			c.core = out[start:]
 		}
-		c.fills[i] = core
+		out, _ = b.cs.append(out, f.post)
+		c.fills[i] = out
 	}
 	switch {
 	case !ascii && !b.valid && b.cs.family != utf7: // broken text is shown by guesses, which spoil what is not ASCII
@@ -244,23 +245,23 @@ func stuff(lines []string) {
 	}
 }
 
-// foldHTML writes a fragment in ASCII, with character references, on lines that no transfer encoding has to break.
+// foldHTML writes a fragment in ASCII, with character references, on lines without blanks at their ends that no transfer
+// encoding has to break.
 func foldHTML(fragment string) string {
-	fragment = strings.Trim(strings.ReplaceAll(fragment, "\r\n", "\n"), "\n")
-	b := make([]byte, 0, len(fragment)+len(fragment)/4)
+	fragment = strings.Trim(fragment, "\r\n")
+	b := make([]byte, 0, len(fragment)+len(fragment)/8)
 	inTag, col := false, 0
-	for _, r := range fragment {
-		switch r {
-		case '<':
+	for i, r := range fragment {
+		switch {
+		case r == '<':
 			inTag = true
-		case '>':
+		case r == '>':
 			inTag = false
-		case '\n':
-			col = -1
-		case ' ':
-			if !inTag && col > 100 {
-				r, col = '\n', -1
-			}
+		case r == '\r' && strings.HasPrefix(fragment[i:], "\r\n"):
+			continue
+		case r == '\n' || r == ' ' && !inTag && col > 100:
+			b, col = append(bytes.TrimRight(b, " \t\r"), "\r\n"...), 0
+			continue
 		}
 		col++
 		if r < 0x80 {
@@ -269,7 +270,7 @@ func foldHTML(fragment string) string {
 			b = fmt.Appendf(b, "&#%d;", r)
 		}
 	}
-	return string(b)
+	return string(bytes.TrimRight(b, " \t\r"))
 }
 
 // latin is how letters are written where there is only ASCII.

@@ -48,14 +48,22 @@ func (b *body) spliceBase64(c *change) edit {
 // quote is a fill in quoted-printable, with the soft line breaks that set it apart from what stands around it.
 func (b *body) quote(s *spot, fill []byte) []byte {
 	binary := b.cs.width() == 2
-	text := encodeQuoted(fill, binary)
 	start, end := s.raw == 0 || b.raw[s.raw-1] == '\n', s.rawTo == len(b.raw)
-	if len(text) == 0 {
+	if len(fill) == 0 {
 		if !start && !end && bytes.IndexByte(b.raw[s.raw:s.rawTo], '\n') >= 0 {
 			return []byte("=\r\n") // two lines do not become one that is too long
 		}
 		return nil
 	}
+	text := make([]byte, 0, len(fill)+len(fill)/6+16)
+	switch {
+	case start:
+	case s.raw == len(b.raw) && (!binary || b.raw[s.raw-1] == '='):
+		text = append(text, "\r\n"...) // ends a dangling soft break
+	default:
+		text = append(text, "=\r\n"...) // keeps blanks before it, which a hard break would drop
+	}
+	text = appendQuoted(text, fill, binary)
 	switch rest := b.raw[s.rawTo:]; {
 	case binary && !end:
 		text = append(text, "=\r\n"...)
@@ -64,13 +72,6 @@ func (b *body) quote(s *spot, fill []byte) []byte {
 		text = softBefore(text)
 	default:
 		text = append(text, "=\r\n"...)
-	}
-	switch {
-	case start:
-	case s.raw == len(b.raw) && (!binary || b.raw[s.raw-1] == '='):
-		text = append([]byte("\r\n"), text...) // ends a dangling soft break
-	default:
-		text = append([]byte("=\r\n"), text...) // keeps blanks before it, which a hard break would drop
 	}
 	return text
 }

@@ -63,15 +63,14 @@ func (b *body) fills(t *Treatment) []filling {
 
 // notice is the notice in the form of the part: lines that end in CRLF, for HTML in ASCII.
 func (b *body) notice(n Notice) string {
-	text := n.Text
 	switch {
 	case b.amp:
-		text = foldHTML(bare(n.HTML))
+		return foldHTML(bare(n.HTML))
 	case b.html:
-		text = foldHTML(n.HTML)
+		return foldHTML(n.HTML)
 	}
-	lines := plainLines(text)
-	if !b.html && strings.EqualFold(b.part.param("format"), "flowed") {
+	lines := plainLines(n.Text)
+	if strings.EqualFold(b.part.param("format"), "flowed") {
 		stuff(lines)
 	}
 	return strings.Join(lines, "\r\n")

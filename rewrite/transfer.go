@@ -121,7 +121,11 @@ const upperHex = "0123456789ABCDEF"
 
 // encodeQuoted encodes text whose CRLFs are line breaks, in lines of at most 76 columns; binary escapes CR and LF too.
 func encodeQuoted(b []byte, binary bool) []byte {
-	out := make([]byte, 0, len(b)+len(b)/8)
+	return appendQuoted(make([]byte, 0, len(b)+len(b)/8), b, binary)
+}
+
+// appendQuoted is encodeQuoted behind out, which ends a line.
+func appendQuoted(out, b []byte, binary bool) []byte {
 	col := 0
 	for i := 0; i < len(b); i++ {
 		c := b[i]
