@@ -183,7 +183,8 @@ func BenchmarkCompose(b *testing.B) {
 			name string
 			due  string
 			bend []bend
-		}) bool {
+		},
+		) bool {
 			return c.name == name
 		})
 		q := asked()

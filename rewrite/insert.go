@@ -78,13 +78,14 @@ func (b *body) own(m *Mail, fills []filling, w way) *change {
 	ascii := true
 	for i, f := range fills {
 		ascii = ascii && isASCII([]byte(f.core))
-		out, ok := make([]byte, 0, len(f.pre)+len(f.core)+len(f.post)+8), true
+		out := make([]byte, 0, len(f.pre)+len(f.core)+len(f.post)+8)
 		if b.spots[i].content == theNotice {
 			out = append(out, b.spots[i].neutral...)
 		}
 		out, _ = b.cs.append(out, f.pre)
 		start := len(out)
-		if out, ok = b.cs.append(out, f.core); !ok {
+		out, ok := b.cs.append(out, f.core)
+		if !ok {
 			return nil
 		}
 		if b.spots[i].content == theNotice {
