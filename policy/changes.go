@@ -44,7 +44,7 @@ func (c Changes) Lines() (lines []string) {
 			lines = append(lines, strings.TrimSpace(name+": now "+strings.TrimSpace(p.Charset+" "+p.Encoding)))
 		}
 		for _, e := range p.Edits {
-			lines = append(lines, fmt.Sprintf("%s: %s at octet %d: %d octets in, %d out", name, e.What, e.At, e.Inserted, e.Deleted))
+			lines = append(lines, fmt.Sprintf("%s: %s at octet %d of its text, %d octets for %d", name, e.What, e.At, e.Inserted, e.Deleted))
 		}
 	}
 	return lines

@@ -228,7 +228,10 @@ func (m *Mail) collect(p *part, c *chooser, own []string) error {
 
 // fillable finds the spots of a body.
 func (m *Mail) fillable(b *body, view []byte, marks []mark, carries bool) error {
-	spots, placed := b.spotsFor(view, marks, carries)
+	spots, placed, err := b.spotsFor(view, marks, carries)
+	if err != nil {
+		return err
+	}
 	if carries && !placed {
 		switch {
 		case b.amp:

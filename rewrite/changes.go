@@ -32,6 +32,9 @@ func (m *Mail) account(t *Treatment, changes []*change) policy.Changes {
 		all.Parts = append(all.Parts, second)
 	}
 	for _, c := range changes {
+		if c.body.root && c.way >= encoded && len(m.values("MIME-Version")) == 0 {
+			all.Added = append(all.Added, "MIME-Version")
+		}
 		all.Parts = append(all.Parts, c.account())
 	}
 	return all

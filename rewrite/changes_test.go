@@ -27,12 +27,12 @@ func TestAccount(t *testing.T) {
 		"header fields added: Received, List-Unsubscribe, List-Unsubscribe-Post, List-Id",
 		"header fields removed: List-Unsubscribe, Bcc, DKIM-Signature",
 		"part 1.1 (text/plain): now utf-8 quoted-printable",
-		"part 1.1 (text/plain): link at octet 2: 28 octets in, 21 out",
-		"part 1.1 (text/plain): notice at octet 23: 14 octets in, 0 out",
-		"part 1.2 (text/html): tracking at octet 8: 82 octets in, 0 out",
-		"part 1.2 (text/html): link at octet 15: 28 octets in, 24 out",
-		"part 1.2 (text/html): notice at octet 46: 43 octets in, 15 out",
-		"part 1.2 (text/html): placeholder at octet 61: 0 octets in, 15 out",
+		"part 1.1 (text/plain): link at octet 2 of its text, 28 octets for 21",
+		"part 1.1 (text/plain): notice at octet 23 of its text, 14 octets for 0",
+		"part 1.2 (text/html): tracking at octet 8 of its text, 82 octets for 0",
+		"part 1.2 (text/html): link at octet 15 of its text, 28 octets for 24",
+		"part 1.2 (text/html): notice at octet 46 of its text, 43 octets for 15",
+		"part 1.2 (text/html): placeholder at octet 61 of its text, 0 octets for 15",
 	}
 	if got := changes.Lines(); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s\nin\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"), out)

@@ -217,7 +217,7 @@ func wrap(b *strings.Builder, s []byte) {
 			n := utf8.RuneCount(word)
 			switch {
 			case col == 0:
-			case col+1+n > 76:
+			case col+1+n > 76 && (n > 1 || !strings.Contains(":;?!»", string(word))): // French sets a blank before them
 				b.WriteByte('\n')
 				col = 0
 			default:

@@ -124,6 +124,7 @@ func TestRefusals(t *testing.T) {
 		{"placeholder that is none, escaped", htmlMail("<a href=\"%7B%7Bheed.link%7D%7D\">x</a>"), "is no placeholder"},
 		{"another page of heed.invalid", htmlMail("<a href=\"https://heed.invalid/prefs\">x</a>"), "/heed.invalid/prefs"},
 		{"placeholder with a longer path", plain + "\r\nhttps://heed.invalid/unsubscribed\r\n", "is no placeholder"},
+		{"notice in an attribute", htmlMail("<a href=\"{{heed.notice}}\">x</a>"), "in an attribute of <a>"},
 		{"placeholder in UTF-7", plain + "Content-Type: text/plain; charset=utf-7\r\n\r\n+AHsAew-heed.notice+AH0AfQ-\r\n", "UTF-7"},
 		{"placeholder in a calendar", plain + "Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\nContent-Type: text/calendar\r\n\r\nURL:{{heed.unsubscribe_url}}\r\n--b--\r\n", "text/calendar"},
 		{"from after junk", "Subject: x\r\njunk\r\nFrom: evil@other.example\r\n\r\nx\r\n", "not a header field"},
@@ -248,6 +249,9 @@ func TestCopiesDoNotMix(t *testing.T) {
 func TestSecondPass(t *testing.T) {
 	files, _ := filepath.Glob("testdata/*.eml")
 	for _, file := range files {
+		if strings.Contains(file, "amp-") {
+			continue // the first pass takes the placeholder that an AMP part needs
+		}
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

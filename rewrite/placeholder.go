@@ -29,7 +29,7 @@ var (
 	// placeholders: group 1 is "notice" where it is that. QUIRK: editors put http:// before a link that has no scheme.
 	placeholders = regexp.MustCompile(`(?i)` + braced + `|` + scheme + `(?:` + braced + `|heed` + dot + `invalid` + slash + `unsubscribe)`)
 	// leftovers look like placeholders: one that is not understood would be sent as a dead link.
-	leftovers = regexp.MustCompile(`(?i)` + braceOpen + braceOpen + blanks + `heed` + dot + `[^}&%<\r\n]{0,40}|` + slash + `heed` + dot + `invalid[^\s"'<>]{0,40}`)
+	leftovers = regexp.MustCompile(`(?i)` + braceOpen + braceOpen + blanks + `heed` + dot + `[^}&%<\r\n]{0,40}(?:\}\})?|` + slash + `heed` + dot + `invalid[^\s"'<>]{0,40}`)
 	inUTF7    = regexp.MustCompile(`[x-]heed\.(?:notice|unsubscribe)`) // masked braces
 	escapes   = regexp.MustCompile(`(?i)%((?:25)*)[2-7][0-9a-f]`)
 	unquoted  = regexp.MustCompile(`(?i)\s(?:href|src|action)\s*=$`)
@@ -167,7 +167,7 @@ func endsURL(rest []byte) bool {
 }
 
 // spotsFor turns marks into spots: the first {{heed.notice}} that a reader sees is where the notice goes.
-func (b *body) spotsFor(view []byte, marks []mark, wanted bool) (out []spot, placed bool) {
+func (b *body) spotsFor(view []byte, marks []mark, wanted bool) (out []spot, placed bool, err error) {
 	slices.SortStableFunc(marks, func(x, y mark) int { return x.at - y.at })
 	var tokens []token
 	if b.html && len(marks) > 0 {
@@ -182,6 +182,8 @@ func (b *body) spotsFor(view []byte, marks []mark, wanted bool) (out []spot, pla
 			s.inHTML = in.kind != html.TextToken || in.raw == ""
 		}
 		switch {
+		case k.notice && in.kind == html.StartTagToken && b.html:
+			return nil, false, refuse("{{heed.notice}} stands in an attribute of <%s>, and it is a block of text: put it between tags, or use {{heed.unsubscribe_url}}", in.name)
 		case k.notice && !placed && wanted && b.seen(view, k, in):
 			s.content, placed = theNotice, true
 		case k.notice:
@@ -192,7 +194,7 @@ func (b *body) spotsFor(view []byte, marks []mark, wanted bool) (out []spot, pla
 		}
 		out = append(out, s)
 	}
-	return out, placed
+	return out, placed, nil
 }
 
 // seen tells whether a reader would see text in the place of a mark.
@@ -268,12 +270,19 @@ func (m *Mail) unsubscribeURLs() (out []string) {
 				return r
 			}, u)
 			low := strings.ToLower(u)
-			if ok && len(u) < 2000 && (strings.HasPrefix(low, "https://") || strings.HasPrefix(low, "http://")) && len(u) > len("https://a/b") && !slices.Contains(out, u) && !mentions([]byte(u)) {
+			if ok && len(u) < 2000 && page(low) && (strings.HasPrefix(low, "https://") || strings.HasPrefix(low, "http://")) && !slices.Contains(out, u) && !mentions([]byte(u)) {
 				out = append(out, u)
 			}
 		}
 	}
 	return out
+}
+
+// page tells that a URL names more than a site, whose other links must not become opt-outs.
+func page(u string) bool {
+	_, rest, _ := strings.Cut(u, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	return path != "" || strings.Contains(rest, "?")
 }
 
 // bare is an HTML fragment without attributes but for links, as AMP wants it: it allows neither !important nor
