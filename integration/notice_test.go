@@ -217,7 +217,7 @@ func (r *reader) look(t *testing.T, raw []byte, treatment rewrite.Treatment) (bo
 	m, err := rewrite.Read(raw)
 	var out []byte
 	if err == nil {
-		out, err = m.Copy(treatment)
+		out, _, err = m.Copy(treatment)
 	}
 	var refused *rewrite.Refusal
 	if err != nil {
@@ -301,7 +301,7 @@ func TestScreenshots(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		after, err := m.Copy(treatment)
+		after, _, err := m.Copy(treatment)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -74,7 +74,7 @@ func (r *Relay) rewrite(t *transaction, j *job) ([]byte, policy.Changes, error) 
 		}
 		treatment.ListID = rewrite.ListID(t.said.Topic, t.account.Sender.ID, domain)
 	}
-	return t.mail.Rewrite(treatment)
+	return t.mail.Copy(treatment)
 }
 
 // signer has the keys that the message's copies are signed with; nil: none. Transactional mail goes as its tool signed it.
@@ -88,10 +88,10 @@ func (t *transaction) signer() *rewrite.Signer {
 // language is that of the recipient's notice.
 func (t *transaction) language(d *policy.Decision) string {
 	if l := t.book.Language; l != "" && l != "auto" {
-		return t.book.Notices.Language(l, nil, nil)
+		return t.book.Notices.Language([]string{l}, nil)
 	}
 	tags := []string{d.Grounds.Language, t.said.Language, t.mail.Language()}
-	return t.book.Notices.Language("auto", tags, append([]string{d.Country.Code}, d.Grounds.Countries...))
+	return t.book.Notices.Language(tags, append([]string{d.Country.Code}, d.Grounds.Countries...))
 }
 
 // scope is how far a one-click opt-out by this message's link reaches.

@@ -31,7 +31,7 @@ func BenchmarkCopy(b *testing.B) {
 			b.SetBytes(int64(len(raw)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := m.Copy(tr); err != nil {
+				if _, _, err := m.Copy(tr); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -19,7 +19,7 @@ func TestAccount(t *testing.T) {
 	}
 	tr := placed(t)
 	tr.Notice.Text = "Αθήνα"
-	out, changes, err := m.Rewrite(tr)
+	out, changes, err := m.Copy(tr)
 	if err != nil {
 		t.Fatal(err)
 	}

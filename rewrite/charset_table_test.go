@@ -169,7 +169,7 @@ func encodeFor(cte string, body []byte, wide bool) string {
 	case "quoted-printable":
 		return string(encodeQuoted(body, wide))
 	case "base64":
-		return string(encodeBase64(body)) + "\r\n"
+		return string(appendBase64(nil, [][]byte{body})) + "\r\n"
 	}
 	return string(body)
 }

@@ -27,23 +27,17 @@ type Treatment struct {
 // fragment that starts with a block element and sets its own font size.
 type Notice struct{ Text, HTML string }
 
-// Copy makes the copy for one recipient. A *Refusal says that this message is not safely rewritable; every other error
-// is ours and nothing must be sent. The original is never returned in place of a copy.
-func (m *Mail) Copy(t Treatment) ([]byte, error) {
-	out, _, err := m.Rewrite(t)
-	return out, err
-}
-
-// Rewrite is Copy with an account of what was changed.
-func (m *Mail) Rewrite(t Treatment) ([]byte, policy.Changes, error) {
+// Copy makes the copy for one recipient, and says what it changes. A *Refusal says that this message is not safely
+// rewritable; every other error is ours and nothing must be sent. The original is never returned in place of a copy.
+func (m *Mail) Copy(t Treatment) ([]byte, policy.Changes, error) {
 	front := 0 // what is left free before the copy, for signatures over its final bytes
 	if t.Marketing {
-		front = t.Sign.MaxSize()
+		front = t.Sign.maxSize()
 	}
 	room, changes, err := m.rewrite(t, front)
 	if err == nil && front > 0 {
 		var signatures []byte
-		if signatures, err = t.Sign.Fields(make([]byte, 0, front), room[front:], t.Now); err == nil {
+		if signatures, err = t.Sign.append(make([]byte, 0, front), room[front:], t.Now); err == nil {
 			front -= copy(room[front-len(signatures):], signatures)
 		}
 	}

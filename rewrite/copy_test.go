@@ -53,7 +53,8 @@ func rewriteFile(file string, raw []byte, t Treatment) ([]byte, error) {
 		return nil, err
 	}
 	m.WrapSigned = strings.HasSuffix(file, ".wrap.eml")
-	return m.Copy(t)
+	out, _, err := m.Copy(t)
+	return out, err
 }
 
 // short is a treatment with a notice of two lines, so that golden files can be read.
@@ -203,7 +204,7 @@ func TestTreatmentIsChecked(t *testing.T) {
 		tr := short(t, "")
 		spoil(&tr)
 		var r *Refusal
-		if out, err := m.Copy(tr); err == nil || errors.As(err, &r) || out != nil {
+		if out, _, err := m.Copy(tr); err == nil || errors.As(err, &r) || out != nil {
 			t.Errorf("%s: got %v, want an error that is no Refusal", name, err)
 		}
 	}
@@ -227,7 +228,7 @@ func TestCopiesDoNotMix(t *testing.T) {
 			tr := short(t, "")
 			tr.Unsubscribe = link
 			tr.Notice = Notice{"Out: " + link, `<div><a href="` + link + `">out</a></div>`}
-			out, err := m.Copy(tr)
+			out, _, err := m.Copy(tr)
 			links := regexp.MustCompile(`R\d{3}R`).FindAllString(string(out), -1)
 			if err != nil || len(links) != 3 {
 				t.Errorf("copy %d: %d links, %v", i, len(links), err)
@@ -283,7 +284,7 @@ func TestReadBackFindsDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr := short(t, ".de.eml")
-	good, err := m.Copy(tr)
+	good, _, err := m.Copy(tr)
 	if err != nil {
 		t.Fatal(err)
 	}

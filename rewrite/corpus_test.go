@@ -154,7 +154,7 @@ func TestCorpusWrapped(t *testing.T) {
 			continue
 		}
 		m.WrapSigned = true
-		out, err := m.Copy(tr)
+		out, _, err := m.Copy(tr)
 		var r *Refusal
 		switch {
 		case errors.As(err, &r):
@@ -192,7 +192,7 @@ func copyOf(raw []byte, t Treatment) (*Mail, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	out, err := m.Copy(t)
+	out, _, err := m.Copy(t)
 	return m, out, err
 }
 

@@ -35,6 +35,19 @@ func (s style) hides(root bool) bool {
 // covers tells whether the element may lie over a notice.
 func (s style) covers() bool { return s&above != 0 && s&(lifted|fixed) != 0 }
 
+// mayHide tells whether anything in it could keep a notice from being seen: a height alone does not, nor does a layer.
+func (s style) mayHide() bool { return s&^(low|lowish|fixed|above) != 0 }
+
+// attribute takes in an attribute of an element.
+func (s *style) attribute(name, value string) {
+	switch name {
+	case "style":
+		s.read(value)
+	case "hidden":
+		*s |= gone
+	}
+}
+
 // read takes in declarations as a style attribute or a rule has them.
 func (s *style) read(css string) {
 	for d := range strings.SplitSeq(cleanCSS(css), ";") {

@@ -137,8 +137,8 @@ func atOrBelow(domain, above string) bool {
 	return cut >= 0 && strings.EqualFold(domain[cut:], above) && (cut == 0 || domain[cut-1] == '.')
 }
 
-// MaxSize is what Fields may append at most.
-func (s *Signer) MaxSize() int {
+// maxSize is what append may add at most.
+func (s *Signer) maxSize() int {
 	if s == nil {
 		return 0
 	}
@@ -154,9 +154,9 @@ func (s *Signer) MaxSize() int {
 	return size
 }
 
-// Fields appends the DKIM-Signature fields of a message to dst: they belong on top of it (RFC 6376 section 5.6). The
+// append adds the DKIM-Signature fields of a message to dst: they belong on top of it (RFC 6376 section 5.6). The
 // message is final, has CRLF line ends, and a line that is no field ends its header.
-func (s *Signer) Fields(dst, message []byte, now time.Time) ([]byte, error) {
+func (s *Signer) append(dst, message []byte, now time.Time) ([]byte, error) {
 	if s == nil {
 		return dst, nil
 	}
@@ -199,19 +199,19 @@ func (s *Signer) Fields(dst, message []byte, now time.Time) ([]byte, error) {
 	return dst, nil
 }
 
-// Sign puts the signatures on top of a message, which has none; a nil Signer signs nothing.
-func (s *Signer) Sign(message []byte, now time.Time) ([]byte, error) {
+// sign puts the signatures on top of a message, which has none; a nil Signer signs nothing.
+func (s *Signer) sign(message []byte, now time.Time) ([]byte, error) {
 	if s == nil {
 		return message, nil
 	}
-	out, err := s.Fields(make([]byte, 0, s.MaxSize()+len(message)), message, now)
+	out, err := s.append(make([]byte, 0, s.maxSize()+len(message)), message, now)
 	if err != nil {
 		return nil, err
 	}
 	return append(out, message...), nil
 }
 
-// SevenBit is SevenBit for a message that Sign has signed: with new signatures in place of those.
+// SevenBit is SevenBit for a copy that was signed: with new signatures in place of those.
 func (s *Signer) SevenBit(message []byte, now time.Time) ([]byte, error) {
 	if s == nil {
 		return SevenBit(message)
@@ -229,7 +229,7 @@ func (s *Signer) SevenBit(message []byte, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Sign(out, now)
+	return s.sign(out, now)
 }
 
 // field appends the field up to its signature.

@@ -88,12 +88,12 @@ func verifyAll(signed []byte, signatures int) error {
 
 func sign(t testing.TB, s *Signer, message []byte) []byte {
 	t.Helper()
-	fields, err := s.Fields(nil, message, signedAt)
+	fields, err := s.append(nil, message, signedAt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(fields) > s.MaxSize() {
-		t.Fatalf("%d octets of at most %d:\n%s", len(fields), s.MaxSize(), fields)
+	if len(fields) > s.maxSize() {
+		t.Fatalf("%d octets of at most %d:\n%s", len(fields), s.maxSize(), fields)
 	}
 	return append(fields, message...)
 }
@@ -215,7 +215,7 @@ func TestSignerRefuses(t *testing.T) {
 	if _, err := NewSigner([]DKIMKey{{"a.example", "s", brokenKey{testKeys()[0].Private}}}, nil); err == nil {
 		t.Error("a key of another type")
 	}
-	if _, err := testSigner(t).Fields(nil, []byte("Subject: x\r\n\r\nx\r\n"), signedAt); err == nil {
+	if _, err := testSigner(t).append(nil, []byte("Subject: x\r\n\r\nx\r\n"), signedAt); err == nil {
 		t.Error("a message without From was signed")
 	}
 }
@@ -236,7 +236,7 @@ func TestCopyThatCannotBeSigned(t *testing.T) {
 	}
 	treatment := sample(t, "en", "Acme Ltd")
 	treatment.Sign, treatment.Now = s, signedAt
-	out, err := m.Copy(treatment)
+	out, _, err := m.Copy(treatment)
 	var no *Refusal
 	if err == nil || errors.As(err, &no) || out != nil {
 		t.Errorf("%v, %d octets", err, len(out))
@@ -277,7 +277,7 @@ func TestKeysFor(t *testing.T) {
 		}
 	}
 	var none *Signer
-	if none.For([]string{"acme.example"}) != nil || none.MaxSize() != 0 {
+	if none.For([]string{"acme.example"}) != nil || none.maxSize() != 0 {
 		t.Error("nil has keys")
 	}
 }
@@ -474,12 +474,12 @@ func BenchmarkSign(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			dst := make([]byte, 0, s.MaxSize())
+			dst := make([]byte, 0, s.maxSize())
 			b.Run(fmt.Sprintf("ours/%dKB/%s", size>>10, s.keys[0].algorithm), func(b *testing.B) {
 				b.SetBytes(int64(len(message)))
 				b.ReportAllocs()
 				for b.Loop() {
-					if _, err := s.Fields(dst, message, signedAt); err != nil {
+					if _, err := s.append(dst, message, signedAt); err != nil {
 						b.Fatal(err)
 					}
 				}

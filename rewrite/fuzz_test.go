@@ -43,7 +43,7 @@ func FuzzCopy(f *testing.F) {
 			return
 		}
 		m.WrapSigned = umlauts
-		out, err := m.Copy(tr)
+		out, _, err := m.Copy(tr)
 		if !bytes.Equal(raw, kept) {
 			t.Fatal("the message itself changed")
 		}

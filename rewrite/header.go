@@ -13,6 +13,11 @@ type field struct {
 
 func (f field) is(name string) bool { return strings.EqualFold(f.name, name) }
 
+// describes tells whether the field describes the body (RFC 2045 section 3).
+func (f field) describes() bool {
+	return len(f.name) > len("content-") && strings.EqualFold(f.name[:len("content-")], "content-")
+}
+
 // value is the unfolded value (RFC 5322 section 2.2.3): the CRLFs taken out, the ends trimmed.
 func (f field) value(b []byte) string {
 	v := b[f.colon+1 : f.end]

@@ -63,6 +63,9 @@ func (s *stack) leaveHead() {
 	}
 }
 
+// isRoot tells whether an element is one that cannot be closed before the end of the document.
+func isRoot(name string) bool { return name == "body" || name == "html" }
+
 func (s *stack) start(t *tag) {
 	if !inHead[t.name] {
 		s.leaveHead()
@@ -74,7 +77,7 @@ func (s *stack) start(t *tag) {
 	if void[t.name] || t.empty && foreign {
 		return
 	}
-	s.open = append(s.open, open{t, t.style.hides(t.name == "body" || t.name == "html") || hiding[t.name]})
+	s.open = append(s.open, open{t, t.style.hides(isRoot(t.name)) || hiding[t.name]})
 	s.count[t.name]++
 }
 
@@ -103,7 +106,7 @@ func (s *stack) hidden(doc []byte, rules *sheet) *open {
 		}
 		if rules.hides && i < maxOpen {
 			chain = append(chain, elementAt(doc, e.tag))
-			if st := e.tag.style | rules.of(chain); st.hides(e.tag.name == "body" || e.tag.name == "html") {
+			if st := e.tag.style | rules.of(chain); st.hides(isRoot(e.tag.name)) {
 				return e
 			}
 		}
@@ -212,7 +215,7 @@ func (o *outline) visible(doc []byte, end int) (place, error) {
 	tries := []place{{at: end}}
 	if e := s.hidden(doc, &o.sheet); e != nil {
 		tries = nil
-		if e.tag.name != "body" && e.tag.name != "html" {
+		if !isRoot(e.tag.name) {
 			tries = append(tries, place{end, s.closers(e)})
 		}
 		if e.tag.at > o.firstBody {
@@ -243,7 +246,7 @@ func (s *stack) closers(e *open) string {
 	passed := false
 	for i := len(s.open) - 1; i >= 0; i-- {
 		n := s.open[i].tag.name
-		if n != "body" && n != "html" {
+		if !isRoot(n) {
 			b.WriteString("</" + n + ">")
 		}
 		if passed = passed || &s.open[i] == e; passed && !inTable[n] {
@@ -297,15 +300,10 @@ func shown(n *html.Node, rules *sheet) (seen bool, closes string) {
 	for i, n := range slices.Backward(line) {
 		var st style
 		for _, a := range n.Attr {
-			switch a.Key {
-			case "style":
-				st.read(a.Val)
-			case "hidden":
-				st |= gone
-			}
+			st.attribute(a.Key, a.Val)
 		}
 		chain = append(chain, newElement(n.Data, n.Attr))
-		if st |= rules.of(chain); st.hides(n.Data == "body" || n.Data == "html") || hiding[n.Data] {
+		if st |= rules.of(chain); st.hides(isRoot(n.Data)) || hiding[n.Data] {
 			hidden = i
 			break
 		}

@@ -7,13 +7,10 @@ import (
 	"golang.org/x/text/language"
 )
 
-// Language chooses the language of a notice: the fixed one ("auto" fixes none), else the first of tags that there are
-// texts for, else a language of the first country that has one, else English. Tags are BCP 47, and each may be a list of
-// them (RFC 3282): the contact's, Heed-Language, the message's own.
-func (n *Notices) Language(fixed string, tags, countries []string) string {
-	if l := n.spoken(fixed); l != "" && fixed != "auto" {
-		return l
-	}
+// Language chooses the language of a notice: the first of tags that there are texts for, else a language of the first
+// country that has one, else English. Tags are BCP 47, and each may be a list of them (RFC 3282): the operator's fixed
+// one, or the contact's, Heed-Language and the message's own.
+func (n *Notices) Language(tags, countries []string) string {
 	for _, list := range tags {
 		for tag := range strings.SplitSeq(list, ",") {
 			if l := n.spoken(tag); l != "" {

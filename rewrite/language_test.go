@@ -9,53 +9,51 @@ func TestLanguage(t *testing.T) {
 	}
 	tags := func(s ...string) []string { return s }
 	for _, tt := range []struct {
-		name, fixed string
-		tags        []string
-		countries   []string
-		want        string
+		name      string
+		tags      []string
+		countries []string
+		want      string
 	}{
-		{"nothing known", "auto", nil, nil, "en"},
-		{"fixed", "de", tags("en", "fr"), tags("GB"), "de"},
-		{"fixed with a region", "pt-BR", nil, nil, "pt"},
-		{"fixed, Norwegian", "no", nil, nil, "nb"},
-		{"auto is none", "auto", nil, tags("DE"), "de"},
-		{"contact before Heed-Language before message", "auto", tags("de-AT", "fr", "en"), tags("GB"), "de"},
-		{"Heed-Language before message", "auto", tags("", "fr", "en"), tags("GB"), "fr"},
-		{"message before country", "auto", tags("", "", "DE_de"), tags("GB"), "de"},
-		{"script", "auto", tags("el-Grek-GR"), nil, "el"},
-		{"Norwegian", "auto", tags("no"), nil, "nb"},
-		{"Nynorsk", "auto", tags("nn-NO"), nil, "nb"},
-		{"Bokmål", "auto", tags("nb-NO"), nil, "nb"},
-		{"Moldovan", "auto", tags("mo"), nil, "ro"},
-		{"three letters", "auto", tags("deu"), nil, "de"},
-		{"three letters, lacking", "auto", tags("tlh", "es"), nil, "es"},
-		{"lacking, the next is taken", "auto", tags("zh-Hans", "", "it"), tags("DE"), "it"},
-		{"lacking, the country's", "auto", tags("zh", "ja"), tags("PL"), "pl"},
-		{"several, the first that is there", "auto", tags("", "", "zh, da, de"), tags("DE"), "da"},
-		{"several, none is there", "auto", tags("zh, ja"), nil, "en"},
-		{"weight", "auto", tags("sv;q=0.8"), nil, "sv"},
-		{"no tag", "auto", tags("x-klingon", "i-default", "-", "*", "english", " "), tags("HU"), "hu"},
-		{"no tag at all, long", "auto", tags("deutschsprachig-de"), nil, "en"},
-		{"country in small letters", "auto", nil, tags("at"), "de"},
-		{"Belgium", "auto", nil, tags("BE"), "nl"},
-		{"Belgium, contact", "auto", tags("fr-BE"), tags("BE"), "fr"},
-		{"Belgium, message", "auto", tags("", "", "de"), tags("BE"), "de"},
-		{"Luxembourg", "auto", tags("lb"), tags("LU"), "fr"},
-		{"Switzerland", "auto", nil, tags("CH"), "de"},
-		{"Switzerland, contact", "auto", tags("it-CH"), tags("CH"), "it"},
-		{"Switzerland, Romansh", "auto", tags("rm"), tags("CH"), "de"},
-		{"Canada", "auto", nil, tags("CA"), "en"},
-		{"Canada, Québec", "auto", tags("", "", "fr-CA"), tags("CA"), "fr"},
-		{"Liechtenstein", "auto", nil, tags("LI"), "de"},
-		{"Iceland", "auto", nil, tags("IS"), "en"},
-		{"Australia", "auto", nil, tags("AU"), "en"},
-		{"New Zealand", "auto", nil, tags("NZ"), "en"},
-		{"Brazil", "auto", nil, tags("BR"), "pt"},
-		{"Mexico", "auto", nil, tags("MX"), "es"},
-		{"Japan", "auto", nil, tags("JP"), "en"},
-		{"unknown country, then another", "auto", nil, tags("", "JP", "SK", "AT"), "sk"},
+		{"nothing known", nil, nil, "en"},
+		{"region", tags("pt-BR"), nil, "pt"},
+		{"auto is none", tags("auto"), tags("DE"), "de"},
+		{"contact before Heed-Language before message", tags("de-AT", "fr", "en"), tags("GB"), "de"},
+		{"Heed-Language before message", tags("", "fr", "en"), tags("GB"), "fr"},
+		{"message before country", tags("", "", "DE_de"), tags("GB"), "de"},
+		{"script", tags("el-Grek-GR"), nil, "el"},
+		{"Norwegian", tags("no"), nil, "nb"},
+		{"Nynorsk", tags("nn-NO"), nil, "nb"},
+		{"Bokmål", tags("nb-NO"), nil, "nb"},
+		{"Moldovan", tags("mo"), nil, "ro"},
+		{"three letters", tags("deu"), nil, "de"},
+		{"three letters, lacking", tags("tlh", "es"), nil, "es"},
+		{"lacking, the next is taken", tags("zh-Hans", "", "it"), tags("DE"), "it"},
+		{"lacking, the country's", tags("zh", "ja"), tags("PL"), "pl"},
+		{"several, the first that is there", tags("", "", "zh, da, de"), tags("DE"), "da"},
+		{"several, none is there", tags("zh, ja"), nil, "en"},
+		{"weight", tags("sv;q=0.8"), nil, "sv"},
+		{"no tag", tags("x-klingon", "i-default", "-", "*", "english", " "), tags("HU"), "hu"},
+		{"no tag at all, long", tags("deutschsprachig-de"), nil, "en"},
+		{"country in small letters", nil, tags("at"), "de"},
+		{"Belgium", nil, tags("BE"), "nl"},
+		{"Belgium, contact", tags("fr-BE"), tags("BE"), "fr"},
+		{"Belgium, message", tags("", "", "de"), tags("BE"), "de"},
+		{"Luxembourg", tags("lb"), tags("LU"), "fr"},
+		{"Switzerland", nil, tags("CH"), "de"},
+		{"Switzerland, contact", tags("it-CH"), tags("CH"), "it"},
+		{"Switzerland, Romansh", tags("rm"), tags("CH"), "de"},
+		{"Canada", nil, tags("CA"), "en"},
+		{"Canada, Québec", tags("", "", "fr-CA"), tags("CA"), "fr"},
+		{"Liechtenstein", nil, tags("LI"), "de"},
+		{"Iceland", nil, tags("IS"), "en"},
+		{"Australia", nil, tags("AU"), "en"},
+		{"New Zealand", nil, tags("NZ"), "en"},
+		{"Brazil", nil, tags("BR"), "pt"},
+		{"Mexico", nil, tags("MX"), "es"},
+		{"Japan", nil, tags("JP"), "en"},
+		{"unknown country, then another", nil, tags("", "JP", "SK", "AT"), "sk"},
 	} {
-		if got := n.Language(tt.fixed, tt.tags, tt.countries); got != tt.want {
+		if got := n.Language(tt.tags, tt.countries); got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
 		}
 	}

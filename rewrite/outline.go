@@ -122,12 +122,7 @@ func (o *outline) note(t *tag, z *html.Tokenizer) {
 		var k, v []byte
 		k, v, attrs = z.TagAttr()
 		o.tokens++
-		switch string(k) {
-		case "style":
-			t.style.read(string(v))
-		case "hidden":
-			t.style |= gone
-		}
+		t.style.attribute(string(k), string(v))
 	}
 	o.covered = o.covered || t.style.covers()
 	o.sheet.covers = o.sheet.covers || t.style&above != 0
@@ -135,7 +130,7 @@ func (o *outline) note(t *tag, z *html.Tokenizer) {
 		o.firstBody = t.at
 	}
 	o.frameset = o.frameset || t.name == "frameset"
-	o.hides = o.hides || t.style&^(low|lowish|fixed|above) != 0 || t.name == "frameset" || t.name == "plaintext" ||
+	o.hides = o.hides || t.style.mayHide() || t.name == "frameset" || t.name == "plaintext" ||
 		hiding[t.name] && t.name != "head" && t.name != "title" && t.name != "style" && t.name != "script"
 }
 

@@ -29,14 +29,14 @@ func TestOverride(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := input("label", "reason", "objection", "unsubscribe")
-	in.Language, in.Topic = own.Language("auto", []string{"de"}, nil), "Messen"
+	in.Language, in.Topic = own.Language([]string{"de"}, nil), "Messen"
 	in.Decision.Grounds.Consent = &policy.Consent{}
 	got, err := own.Compose(in)
 	if err != nil {
 		t.Fatal(err)
 	}
 	checkTexts(t, got, []string{"Reklame", "Ihr Recht: Widerspruch", "Thema dieser Mail: Messen.", "Abmelden"}, []string{"Werbung", "Widerspruchsrecht"})
-	if l := own.Language("auto", []string{"tr-TR"}, nil); l != "tr" {
+	if l := own.Language([]string{"tr-TR"}, nil); l != "tr" {
 		t.Errorf("the added language is not chosen: %s", l)
 	}
 	in.Language = "de"

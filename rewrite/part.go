@@ -113,7 +113,7 @@ func (w *walker) read(h header, end int, lines []int, fallback string, depth int
 		return nil, refuse("more than %d MIME parts", maxParts)
 	}
 	for _, f := range h.fields {
-		if len(f.name) > 8 && strings.EqualFold(f.name[:8], "content-") {
+		if f.describes() {
 			p.fields = append(p.fields, f)
 		}
 	}

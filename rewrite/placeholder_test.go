@@ -63,7 +63,7 @@ func TestPlaceholders(t *testing.T) {
 			for i, link := range []string{link, link + "2"} { // the second is read back less thoroughly
 				tr := placed(t)
 				tr.Unsubscribe = link
-				out, err := m.Copy(tr)
+				out, _, err := m.Copy(tr)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -141,7 +141,7 @@ func (s *sevenBit) leaf(p *part, cte transfer) error {
 			out = append(out, "=\r\n"...)
 		}
 	} else {
-		name, out = "base64", encodeBase64(decoded)
+		name, out = "base64", appendBase64(nil, [][]byte{decoded})
 		if endsLine(raw) {
 			out = append(out, "\r\n"...)
 		}

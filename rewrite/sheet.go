@@ -36,6 +36,18 @@ func newElement(tag string, attrs []html.Attribute) element {
 	return e
 }
 
+// keys are those of the rules that may apply to the element.
+func (e *element) keys() []string {
+	keys := append(make([]string, 0, 3+len(e.classes)), "", e.tag)
+	if e.id != "" {
+		keys = append(keys, "#"+e.id)
+	}
+	for _, c := range e.classes {
+		keys = append(keys, "."+c)
+	}
+	return keys
+}
+
 // ident is a name as cleanCSS leaves it in a style sheet.
 func ident(s string) string {
 	return strings.ToLower(strings.Map(func(r rune) rune {
@@ -174,7 +186,7 @@ func (s *sheet) add(b cssBlock) {
 			key = "." + last.classes[0]
 		}
 		s.rules[key] = append(s.rules[key], cssRule{sel, b.style})
-		s.hides = s.hides || b.style&^(low|lowish|fixed|above) != 0
+		s.hides = s.hides || b.style.mayHide()
 		s.covers = s.covers || b.style&above != 0
 	}
 }
@@ -184,33 +196,22 @@ func (s *sheet) of(chain []element) (out style) {
 	if len(s.rules) == 0 {
 		return 0
 	}
-	e := &chain[len(chain)-1]
-	apply := func(key string) {
+	for _, key := range chain[len(chain)-1].keys() {
 		for _, r := range s.rules[key] {
 			if s.full() || r.style|out != out && s.matches(r.selector, chain) {
 				out |= r.style
 			}
 		}
 	}
-	apply("")
-	apply(e.tag)
-	if e.id != "" {
-		apply("#" + e.id)
-	}
-	for _, c := range e.classes {
-		apply("." + c)
-	}
 	return out
 }
 
 // last is what the rules may say of an element, wherever it stands.
 func (s *sheet) last(e element) (out style) {
-	for _, key := range append([]string{"", e.tag, "#" + e.id}, e.classes...) {
-		for _, prefix := range []string{"", "."} {
-			for _, r := range s.rules[prefix+key] {
-				if s.matched++; s.full() || r.selector[len(r.selector)-1].matches(&e) {
-					out |= r.style
-				}
+	for _, key := range e.keys() {
+		for _, r := range s.rules[key] {
+			if s.matched++; s.full() || r.selector[len(r.selector)-1].matches(&e) {
+				out |= r.style
 			}
 		}
 	}

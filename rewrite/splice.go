@@ -2,7 +2,6 @@ package rewrite
 
 import (
 	"bytes"
-	"encoding/base64"
 	"sync"
 )
 
@@ -148,47 +147,4 @@ func (b *body) blankLine(m *Mail, first *edit) {
 	if h := b.part.head; h.broken && h.body == len(m.raw) {
 		first.ins = append([]byte("\r\n"), first.ins...)
 	}
-}
-
-// base64Size is how long n octets are in lines of base64, without a line end after the last.
-func base64Size(n int) int {
-	if n == 0 {
-		return 0
-	}
-	return (n+2)/3*4 + (n-1)/base64Line*2
-}
-
-// base64Line is how many octets a line of 76 characters holds.
-const base64Line = 57
-
-// appendBase64 writes one text, in pieces, in lines of 76 characters, without a line end after the last.
-func appendBase64(dst []byte, pieces [][]byte) []byte {
-	var line [base64Line]byte
-	n, first := 0, true
-	flush := func(b []byte) {
-		if !first {
-			dst = append(dst, "\r\n"...)
-		}
-		first = false
-		dst = base64.StdEncoding.AppendEncode(dst, b)
-	}
-	for _, p := range pieces {
-		for len(p) > 0 {
-			if n == 0 && len(p) >= base64Line {
-				flush(p[:base64Line])
-				p = p[base64Line:]
-				continue
-			}
-			k := copy(line[n:], p)
-			n, p = n+k, p[k:]
-			if n == base64Line {
-				flush(line[:])
-				n = 0
-			}
-		}
-	}
-	if n > 0 {
-		flush(line[:n])
-	}
-	return dst
 }

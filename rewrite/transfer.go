@@ -244,14 +244,45 @@ func cutBase64(raw []byte, n int) (cut, last int) {
 	return cut, last
 }
 
-// encodeBase64 writes lines of 76 characters, without a line end after the last.
-func encodeBase64(b []byte) []byte {
-	const line = 57
-	out := make([]byte, 0, (len(b)+2)/3*4+len(b)/line*2+2)
-	for len(b) > line {
-		out = base64.StdEncoding.AppendEncode(out, b[:line])
-		out = append(out, "\r\n"...)
-		b = b[line:]
+// base64Size is how long n octets are in lines of base64, without a line end after the last.
+func base64Size(n int) int {
+	if n == 0 {
+		return 0
 	}
-	return base64.StdEncoding.AppendEncode(out, b)
+	return (n+2)/3*4 + (n-1)/base64Line*2
+}
+
+// base64Line is how many octets a line of 76 characters holds.
+const base64Line = 57
+
+// appendBase64 writes one text, in pieces, in lines of 76 characters, without a line end after the last.
+func appendBase64(dst []byte, pieces [][]byte) []byte {
+	var line [base64Line]byte
+	n, first := 0, true
+	flush := func(b []byte) {
+		if !first {
+			dst = append(dst, "\r\n"...)
+		}
+		first = false
+		dst = base64.StdEncoding.AppendEncode(dst, b)
+	}
+	for _, p := range pieces {
+		for len(p) > 0 {
+			if n == 0 && len(p) >= base64Line {
+				flush(p[:base64Line])
+				p = p[base64Line:]
+				continue
+			}
+			k := copy(line[n:], p)
+			n, p = n+k, p[k:]
+			if n == base64Line {
+				flush(line[:])
+				n = 0
+			}
+		}
+	}
+	if n > 0 {
+		flush(line[:n])
+	}
+	return dst
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // verify reads the copy back and compares it with the message: the same fields but for ours, the same tree of parts,
@@ -49,7 +48,7 @@ func (m *Mail) sameFields(out []byte, h header, t Treatment, relabelled bool) er
 		ours, _ = readHeader(top, 0, len(top))
 	}
 	own := func(f field) bool {
-		return relabelled && (f.is("MIME-Version") || len(f.name) > 8 && strings.EqualFold(f.name[:8], "content-"))
+		return relabelled && (f.is("MIME-Version") || f.describes())
 	}
 	var want, got [][]byte
 	for _, f := range ours.fields {

@@ -43,7 +43,7 @@ func (m *Mail) wrapping() (*wrapper, error) {
 	}
 	w := &wrapper{at: m.head.sep, versions: len(m.values("MIME-Version"))}
 	for _, f := range m.fields {
-		if describes(f) {
+		if f.describes() {
 			if len(w.entity) == 0 {
 				w.at = f.start
 			}
@@ -106,9 +106,6 @@ func (w *wrapper) account(n Notice) (added []string, second policy.PartChanges) 
 	return added, policy.PartChanges{Part: "2", Type: "text/plain", Edits: []policy.Edited{{What: contents[theNotice], Inserted: len(wrappedText(n))}}}
 }
 
-// describes tells whether a field describes the body (RFC 2045 section 3): it moves with it.
-func describes(f field) bool { return len(f.name) > 8 && strings.EqualFold(f.name[:8], "content-") }
-
 // edits are what makes the copy, but for its own fields.
 func (w *wrapper) edits(m *Mail, n Notice) []edit {
 	outer := "Content-Type: multipart/mixed; boundary=\"" + w.boundary + "\"\r\n"
@@ -117,7 +114,7 @@ func (w *wrapper) edits(m *Mail, n Notice) []edit {
 	}
 	edits := []edit{{off: w.at, ins: []byte(outer)}}
 	for _, f := range m.fields {
-		if describes(f) {
+		if f.describes() {
 			edits = append(edits, edit{off: f.start, del: f.end - f.start})
 		}
 	}
@@ -150,7 +147,7 @@ func (m *Mail) verifyWrapped(out []byte, h header, t Treatment) error {
 		switch {
 		case f.is("Content-Type"):
 			types++
-		case describes(f):
+		case f.describes():
 			return fmt.Errorf("read back: the field %s was left outside", f.name)
 		case f.is("MIME-Version"):
 			versions++

@@ -55,7 +55,7 @@ func TestWrapSigned(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.WrapSigned = true
-			out, changes, err := m.Rewrite(tr)
+			out, changes, err := m.Copy(tr)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -201,7 +201,7 @@ func TestWrapReadBackFindsDamage(t *testing.T) {
 	}
 	m.WrapSigned = true
 	tr := short(t, ".de.eml")
-	good, err := m.Copy(tr)
+	good, _, err := m.Copy(tr)
 	if err != nil {
 		t.Fatal(err)
 	}
