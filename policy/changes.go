@@ -9,7 +9,7 @@ import (
 // no text of the message.
 type Changes struct {
 	Added   []string      `json:"added,omitempty"`   // header fields, by name
-	Removed []string      `json:"removed,omitempty"` // one name for each field
+	Removed []string      `json:"removed,omitempty"` // each name once
 	Parts   []PartChanges `json:"parts,omitempty"`
 }
 

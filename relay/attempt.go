@@ -33,6 +33,9 @@ func (r *Relay) rewriteAll(ctx context.Context, t *transaction) error {
 		var no *rewrite.Refusal
 		switch {
 		case errors.As(err, &no):
+			if no.ReadBack {
+				r.Log.Error("copy does not read back", "message", t.m.ID, "decision", j.id, "error", no.Why)
+			}
 			if j.decision != nil {
 				j.decision.Forbid(policy.CodeUnrewritable, no.Why, unrewritableCitation)
 			}

@@ -69,8 +69,12 @@ func (m *Mail) place() error {
 	if err := m.collect(tree, &c, m.unsubscribeURLs()); err != nil {
 		return err
 	}
-	if len(m.bodies) > maxBodies {
-		return refuse("more than %d text bodies", maxBodies)
+	spots := 0
+	for _, b := range m.bodies {
+		spots += len(b.spots)
+	}
+	if len(m.bodies) > maxBodies || spots > maxSpots {
+		return refuse("more than %d text bodies, or %d placeholders and links of the tool's own", maxBodies, maxSpots)
 	}
 	return nil
 }
@@ -114,8 +118,13 @@ func (c *chooser) visit(p *part, main bool) bool {
 		case "text/enriched", "text/richtext", "application/xhtml+xml":
 			return c.block(refuse("its last alternative of type %s cannot carry the notice: send text/plain and text/html", last.typ))
 		}
+		shown := false // the last one, which readers prefer, has text that carries the notice
 		for _, child := range p.children {
-			got = c.visit(child, true) || got
+			shown = c.visit(child, true)
+			got = shown || got
+		}
+		if last := p.children[len(p.children)-1]; got && !shown && c.prefers(last) {
+			return c.block(refuse("its last alternative of type %s cannot carry the notice: send text/plain and text/html", last.typ))
 		}
 		return got
 	case "multipart/related":
@@ -175,6 +184,13 @@ func (c *chooser) leaf(p *part) bool {
 		return c.block(refuse("the Content-Type of a text part is malformed"))
 	}
 	return false
+}
+
+// prefers tells whether a reader may show p, the last alternative, in the place of the texts before it.
+func (c *chooser) prefers(p *part) bool {
+	kind, _, _ := strings.Cut(p.typ, "/")
+	d, named := p.disposition(c.raw)
+	return d != "attachment" && !named && (kind == "multipart" || kind == "image" || kind == "message" || p.typ == "text/markdown")
 }
 
 // start is the root of multipart/related (RFC 2387 section 3.2).

@@ -1,7 +1,9 @@
 package rewrite
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 
 	"heed/policy"
 )
@@ -22,8 +24,8 @@ func (m *Mail) account(t *Treatment, changes []*change) policy.Changes {
 		all.Added = append(all.Added, "DKIM-Signature")
 	}
 	for _, f := range m.fields {
-		if removed(f.name, t.Marketing) {
-			all.Removed = append(all.Removed, f.name)
+		if name := tellable(f.name); removed(f.name, t.Marketing) && !slices.Contains(all.Removed, name) {
+			all.Removed = append(all.Removed, name)
 		}
 	}
 	if t.Marketing && m.wrap != nil {
@@ -40,10 +42,28 @@ func (m *Mail) account(t *Treatment, changes []*change) policy.Changes {
 	return all
 }
 
+// maxEdits is how many places of one part are told apart.
+const maxEdits = 50
+
+// removable are the fields that a copy lacks. A name may hold an address, so that no other is told.
+var removable = []string{"Bcc", "DKIM-Signature", "List-Unsubscribe", "List-Unsubscribe-Post", "List-Id",
+	"Heed-Category", "Heed-Topic", "Heed-Product", "Heed-Country", "Heed-Language",
+	"Resent-To", "Resent-Cc", "Resent-Bcc", "Resent-From", "Resent-Sender", "Resent-Date", "Resent-Message-ID", "Resent-Reply-To"}
+
+func tellable(name string) string {
+	for _, r := range removable {
+		if strings.EqualFold(r, name) {
+			return r
+		}
+	}
+	kind, _, _ := strings.Cut(strings.ToLower(name), "-")
+	return kind + "-*"
+}
+
 var contents = [...]string{theNotice: "notice", theLink: "link", theSwitches: "tracking", nothing: "placeholder"}
 
 func (c *change) account() policy.PartChanges {
-	p := policy.PartChanges{Part: c.body.part.number, Type: c.body.part.typ, Edits: make([]policy.Edited, len(c.fills))}
+	p := policy.PartChanges{Part: c.body.part.number, Type: c.body.part.typ, Edits: make([]policy.Edited, min(len(c.fills), maxEdits))}
 	if c.way == encoded || c.way == converted {
 		p.Encoding = "quoted-printable"
 		if c.body.cte == base64ed {
@@ -53,7 +73,7 @@ func (c *change) account() policy.PartChanges {
 	if c.way == converted {
 		p.Charset = c.cs.label
 	}
-	for i, s := range c.body.spots {
+	for i, s := range c.body.spots[:min(len(c.body.spots), maxEdits)] {
 		p.Edits[i] = policy.Edited{What: contents[s.content], At: s.at, Deleted: s.del, Inserted: len(c.fills[i])}
 	}
 	return p

@@ -42,6 +42,18 @@ func TestAccount(t *testing.T) {
 	}
 }
 
+// A field's name may hold an address: it is not told.
+func TestAccountNamesNobody(t *testing.T) {
+	m, err := Read([]byte(plain + "Heed-anna@firma.example: x\r\nresent-Anna@firma.example: y\r\nBCC: a@b.example\r\nbcc: b@b.example\r\n\r\nx\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, changes, err := m.Copy(placed(t))
+	if want := []string{"heed-*", "resent-*", "Bcc"}; err != nil || !slices.Equal(changes.Removed, want) {
+		t.Errorf("got %q, %v, want %q", changes.Removed, err, want)
+	}
+}
+
 // No click tracker sits before the link of a notice.
 func TestNoticeHasSwitches(t *testing.T) {
 	in := input("unsubscribe")

@@ -205,6 +205,9 @@ func renderText(blocks []block, linkSwitch string) string {
 
 var rule = strings.Repeat("_", 60) + "\n"
 
+// maxWord is how long a word may be, in octets; opt-out links are shorter.
+const maxWord = 890
+
 // wrap breaks lines at blanks, not at no-break spaces.
 func wrap(b *strings.Builder, s []byte) {
 	col := 0
@@ -223,6 +226,15 @@ func wrap(b *strings.Builder, s []byte) {
 			default:
 				b.WriteByte(' ')
 				col++
+			}
+			for len(word) > maxWord { // no line gets too long, whatever a source or a place is called
+				cut := maxWord
+				for cut > 0 && !utf8.RuneStart(word[cut]) {
+					cut--
+				}
+				b.Write(word[:cut])
+				b.WriteByte('\n')
+				word = word[cut:]
 			}
 			b.Write(word)
 			col += n

@@ -82,8 +82,8 @@ func (m *Mail) rewrite(t Treatment, front int) ([]byte, []*change, error) {
 	if t.Marketing && m.wrap == nil && m.proved(changes) {
 		return room, changes, nil
 	}
-	if err := m.verify(room[front:], t, changes); err != nil {
-		return nil, nil, err
+	if err := m.verify(room[front:], t, changes); err != nil { // as the next try would, too
+		return nil, nil, &Refusal{"a copy of it would be read otherwise than the message (" + err.Error() + ")", true}
 	}
 	m.prove(changes)
 	return room, changes, nil

@@ -125,7 +125,7 @@ func checkCorpus(t *testing.T, dir string, third int, notice string, treatment T
 	}
 	cmd := exec.Command("python3", filepath.Join(dir, "check_rewrite.py"), "--eol", "exact", "--no-warn", "-j", "2",
 		"--unsub-url", `^https://opt\.acme\.example/u/`, "--notice", notice,
-		"--add", "received,list-id", "--remove", removable(),
+		"--add", "received,list-id", "--remove", removedFields(),
 		filepath.Join(out, "orig"), filepath.Join(out, "new"))
 	report, err := cmd.CombinedOutput()
 	if err != nil {
@@ -202,8 +202,8 @@ func hasLink(m *Mail) bool {
 	})
 }
 
-// removable are the fields that a copy lacks; the checker knows no prefixes.
-func removable() string {
+// removedFields are the fields that a copy lacks; the checker knows no prefixes.
+func removedFields() string {
 	names := []string{"bcc", "list-id", "dkim-signature", "heed-topic", "heed-product", "heed-country", "heed-language", "heed-category"}
 	for _, n := range []string{"to", "cc", "bcc", "from", "sender", "date", "message-id", "subject", "reply-to", "user-agent"} {
 		names = append(names, "resent-"+n)

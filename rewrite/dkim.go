@@ -170,15 +170,18 @@ func (s *Signer) append(dst, message []byte, now time.Time) ([]byte, error) {
 	signed := make([]byte, 0, 4096)
 	names := make([]string, 0, 64)
 	for _, f := range s.fields {
-		n := 0
-		for i := len(found) - 1; i >= 0 && n < maxSame; i-- { // from the last one up (RFC 6376 section 5.4.2)
+		n, more := 0, false
+		for i := len(found) - 1; i >= 0 && !more; i-- { // from the last one up (RFC 6376 section 5.4.2)
 			if at := found[i]; at.is(message, f.name) {
+				if more = n == maxSame; more {
+					break
+				}
 				signed = relaxedField(signed, message[at.start:at.end], at.colon-at.start)
 				names = append(names, f.name)
 				n++
 			}
 		}
-		if n > 0 || f.always {
+		if !more && (n > 0 || f.always) { // one more name would be the next of them
 			names = append(names, f.name)
 		}
 		if n == 0 && f.name == "From" {

@@ -115,15 +115,22 @@ const maxLine = 998
 // fits tells whether a body without transfer encoding can hold the fills.
 func (b *body) fits(fills [][]byte) bool {
 	eight := !isASCII(b.raw)
+	from, end, grown := 0, -1, 0 // of the line that the last spot stood in: where it begins and ends, and how much it grew
 	for i, f := range fills {
 		s := &b.spots[i]
 		if !eight && !isASCII(f) || longest(f) > maxLine-8 {
 			return false
 		}
 		if s.content == theNotice {
+			end = -1 // it has lines of its own
 			continue
 		}
-		if n := lineOf(b.raw, s.at, s.at+s.del); n+len(f) > maxLine && n+s.del <= maxLine {
+		if s.at >= end {
+			from = bytes.LastIndexByte(b.raw[:s.at], '\n') + 1
+			end, grown = lineEnd(b.raw, s.at+s.del, len(b.raw)), 0
+		}
+		grown += len(f) - s.del
+		if n := len(bytes.TrimRight(b.raw[from:end], "\r\n")); n+grown > maxLine && n <= maxLine {
 			return false
 		}
 	}

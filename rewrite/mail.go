@@ -19,15 +19,19 @@ const (
 	maxDepth  = 100
 	maxBodies = 100     // each gets the notice
 	maxTokens = 200_000 // of one HTML body
+	maxSpots  = 500     // places in all bodies that differ from copy to copy
 )
 
 // Refusal tells why a message is not safely rewritable: reason code content.unrewritable, a permanent failure.
 // Every other error of this package is a fault of ours and temporary.
-type Refusal struct{ Why string }
+type Refusal struct {
+	Why      string
+	ReadBack bool // found when the copy was read back: it is the message's doing, or a fault of ours
+}
 
 func (r *Refusal) Error() string { return r.Why }
 
-func refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(format, args...)} }
+func refuse(format string, args ...any) error { return &Refusal{Why: fmt.Sprintf(format, args...)} }
 
 // Mail is one parsed message. It serves all recipients, also concurrently, and does not change the bytes it was read
 // from, which must not change either.

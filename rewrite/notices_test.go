@@ -281,3 +281,24 @@ func TestComposeFails(t *testing.T) {
 		}
 	}
 }
+
+// Regression: a source without a blank made a line that no copy may have, and nobody got the message.
+func TestLongWords(t *testing.T) {
+	for _, source := range []string{"https://lists.example/" + strings.Repeat("x", 5000), strings.Repeat("業", 700)} {
+		in := input("art14", "unsubscribe")
+		in.Sender = acme("Acme Ltd")
+		in.Decision.Grounds.Source = source
+		n, err := notices(t).Compose(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := sample(t, "en", "Acme Ltd")
+		tr.Notice = n
+		if _, err := rewriteOnce([]byte(plain+"\r\nx\r\n"), tr); err != nil {
+			t.Errorf("%.30s: %v", source, err)
+		}
+		if !utf8.ValidString(n.Text) || !strings.Contains(strings.ReplaceAll(n.Text, "\n", ""), source) {
+			t.Errorf("%.30s is not there in whole", source)
+		}
+	}
+}

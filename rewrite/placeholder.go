@@ -15,7 +15,7 @@ import (
 const (
 	braceOpen  = `(?:\{|&#0*123;|&#x0*7b;|&l(?:brace|cub);|%(?:25)*7b)`
 	braceClose = `(?:\}|&#0*125;|&#x0*7d;|&r(?:brace|cub);|%(?:25)*7d)`
-	blanks     = `(?:[ \t\r\n]|&nbsp;|&#0*(?:32|160);|&#x0*(?:20|a0);|%(?:25)*20)*`
+	blanks     = `(?:[ \t\r\n\x{a0}\x{fffd}]|&nbsp;|&#0*(?:32|160);|&#x0*(?:20|a0);|%(?:25)*20)*`
 	dot        = `(?:\.|&#0*46;|&#x0*2e;|&period;|%(?:25)*2e)`
 	underscore = `(?:_|&#0*95;|&#x0*5f;|&lowbar;|%(?:25)*5f)`
 	colon      = `(?::|&#0*58;|&#x0*3a;|&colon;|%(?:25)*3a)`
@@ -29,7 +29,7 @@ var (
 	// placeholders: group 1 is "notice" where it is that. QUIRK: editors put http:// before a link that has no scheme.
 	placeholders = regexp.MustCompile(`(?i)` + braced + `|` + scheme + `(?:` + braced + `|heed` + dot + `invalid` + slash + `unsubscribe)`)
 	// leftovers look like placeholders: one that is not understood would be sent as a dead link.
-	leftovers = regexp.MustCompile(`(?i)` + braceOpen + braceOpen + blanks + `heed` + dot + `[^}&%<\r\n]{0,40}(?:\}\})?|` + slash + `heed` + dot + `invalid[^\s"'<>]{0,40}`)
+	leftovers = regexp.MustCompile(`(?i)` + braceOpen + braceOpen + blanks + `heed` + dot + `[^}&%<\r\n]{0,40}(?:\}\})?|heed` + dot + `invalid[^\s"'<>]{0,40}|heed(?:_|` + dot + `)(?:unsubscribe` + underscore + `url|notice\b)`)
 	inUTF7    = regexp.MustCompile(`[x-]heed\.(?:notice|unsubscribe)`) // masked braces
 	escapes   = regexp.MustCompile(`(?i)%((?:25)*)[2-7][0-9a-f]`)
 	unquoted  = regexp.MustCompile(`(?i)\s(?:href|src|action)\s*=$`)
@@ -37,12 +37,7 @@ var (
 
 // mentions is a quick look for what placeholders have in common.
 func mentions(view []byte) bool {
-	for _, s := range []string{"heed", "Heed", "HEED"} {
-		if bytes.Contains(view, []byte(s)) {
-			return true
-		}
-	}
-	return false
+	return bytes.Contains(bytes.ToLower(view), []byte("heed"))
 }
 
 // mark is a placeholder, or the tool's own opt-out link, in the view of a body.
@@ -68,6 +63,9 @@ func (b *body) marks(view []byte) ([]mark, error) {
 			continue
 		}
 		k := mark{at: offset(g[0]), to: offset(g[1]-1) + 1, notice: g[2] >= 0 || g[4] >= 0}
+		if second := g[0] > 1 && text[g[0]-2] >= 0x80; g[0] > 0 && text[g[0]-1] == '{' && !second || g[1] < len(text) && text[g[1]] == '}' {
+			return nil, refuse("%q has more than two braces", shorten(string(text[max(g[0]-1, 0):min(g[1]+1, len(text))])))
+		}
 		if !beginsURL(text[:g[0]]) {
 			for _, e := range escapes.FindAllSubmatch(text[g[0]:g[1]], -1) {
 				k.escapes = max(k.escapes, len(e[1])/2+1)
@@ -75,9 +73,13 @@ func (b *body) marks(view []byte) ([]mark, error) {
 		}
 		out = append(out, k)
 	}
+	next := 0
 	for _, g := range leftovers.FindAllIndex(text, -1) {
 		at := offset(g[0])
-		if !slices.ContainsFunc(out, func(k mark) bool { return k.at <= at && at < k.to }) {
+		for next < len(out) && out[next].to <= at {
+			next++
+		}
+		if next == len(out) || at < out[next].at {
 			return nil, refuse("%q is no placeholder: there are {{heed.notice}}, {{heed.unsubscribe_url}} and https://heed.invalid/unsubscribe", shorten(string(text[g[0]:g[1]])))
 		}
 	}
@@ -166,6 +168,9 @@ func endsURL(rest []byte) bool {
 	return !more(0)
 }
 
+// maxTries is for how many {{heed.notice}} it is found out whether a reader sees them.
+const maxTries = 8
+
 // spotsFor turns marks into spots: the first {{heed.notice}} that a reader sees is where the notice goes.
 func (b *body) spotsFor(view []byte, marks []mark, wanted bool) (out []spot, placed bool, err error) {
 	slices.SortStableFunc(marks, func(x, y mark) int { return x.at - y.at })
@@ -173,7 +178,7 @@ func (b *body) spotsFor(view []byte, marks []mark, wanted bool) (out []spot, pla
 	if b.html && len(marks) > 0 {
 		tokens = tokensAt(view, marks)
 	}
-	switched := -1
+	switched, tries := -1, 0
 	for i, k := range marks {
 		s := spot{at: k.at, del: k.to - k.at, content: theLink, escapes: k.escapes}
 		var in token
@@ -184,10 +189,13 @@ func (b *body) spotsFor(view []byte, marks []mark, wanted bool) (out []spot, pla
 		switch {
 		case k.notice && in.kind == html.StartTagToken && b.html:
 			return nil, false, refuse("{{heed.notice}} stands in an attribute of <%s>, and it is a block of text: put it between tags, or use {{heed.unsubscribe_url}}", in.name)
-		case k.notice && !placed && wanted && b.seen(view, k, in):
+		case k.notice && !placed && wanted && tries < maxTries && b.seen(view, k, in, &tries):
 			s.content, placed = theNotice, true
 		case k.notice:
 			s.content = nothing
+			for rest := view[k.to:]; s.at > 0 && (view[s.at-1] == ' ' || view[s.at-1] == '\t') && (len(rest) == 0 || rest[0] == '\r'); {
+				s.at, s.del = s.at-1, s.del+1 // a blank at the end of a line is lost, or joins it to the next
+			}
 		case in.name == "a" && in.kind == html.StartTagToken && in.at != switched && !b.amp:
 			switched = in.at // SendGrid reads its switch only before href
 			out = append(out, spot{at: in.at + 2, content: theSwitches})
@@ -198,7 +206,7 @@ func (b *body) spotsFor(view []byte, marks []mark, wanted bool) (out []spot, pla
 }
 
 // seen tells whether a reader would see text in the place of a mark.
-func (b *body) seen(view []byte, k mark, in token) bool {
+func (b *body) seen(view []byte, k mark, in token, tries *int) bool {
 	if !b.html {
 		return true
 	}
@@ -208,6 +216,7 @@ func (b *body) seen(view []byte, k mark, in token) bool {
 	if b.amp {
 		return true // its style sheet hides all until its script runs
 	}
+	*tries++ // each reads the whole document
 	visible, _ := look(view, place{at: k.at})
 	return visible
 }
@@ -258,6 +267,9 @@ func tokensAt(doc []byte, marks []mark) []token {
 	return out
 }
 
+// maxOwn is how many links of its own a tool may name.
+const maxOwn = 10
+
 // unsubscribeURLs are the http and https URLs of the tool's own List-Unsubscribe fields.
 func (m *Mail) unsubscribeURLs() (out []string) {
 	for _, v := range m.values("List-Unsubscribe") {
@@ -270,7 +282,7 @@ func (m *Mail) unsubscribeURLs() (out []string) {
 				return r
 			}, u)
 			low := strings.ToLower(u)
-			if ok && len(u) < 2000 && page(low) && (strings.HasPrefix(low, "https://") || strings.HasPrefix(low, "http://")) && !slices.Contains(out, u) && !mentions([]byte(u)) {
+			if ok && len(u) < 2000 && page(low) && (strings.HasPrefix(low, "https://") || strings.HasPrefix(low, "http://")) && !slices.Contains(out, u) && !mentions([]byte(u)) && len(out) < maxOwn {
 				out = append(out, u)
 			}
 		}

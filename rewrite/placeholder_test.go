@@ -47,9 +47,14 @@ func TestPlaceholders(t *testing.T) {
 		{"notice in HTML", "Content-Type: text/html\r\n", "<td>{{heed.notice}}</td><td>{{heed.notice}}</td></body>\r\n", "<td>\r\n_N_\r\n</td><td></td></body>\r\n"},
 		{"notice where it is hidden", "Content-Type: text/html\r\n", "<div style=display:none>{{heed.notice}}</div><title>{{heed.notice}}</title><p>{{heed.notice}}</p></body>\r\n", "<div style=display:none></div><title></title><p>\r\n_N_\r\n</p></body>\r\n"},
 		{"own link in HTML", "Content-Type: text/html\r\nList-Unsubscribe: <https://t.example/u/1?a=b&c=d>\r\n", "<a href=\"https://t.example/u/1?a=b&amp;c=d\">x</a><a href=\"https://t.example/u/1?a=b&amp;c=d&amp;e\">y</a></body>\r\n", "<a_S_ href=\"_L_\">x</a><a href=\"https://t.example/u/1?a=b&amp;c=d&amp;e\">y</a>\r\n_N_\r\n</body>\r\n"},
+		{"no-break space", "Content-Type: text/plain; charset=utf-8\r\n", "{{\u00a0heed.unsubscribe_url }}\r\n", "_L_\r\n\r\n_N_\r\n"},
+		{"no-break space in Latin-1", "Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n", "{{=A0heed.unsubscribe_url}}\r\n", "_L_\r\n\r\n_N_\r\n"},
+		{"taken out at the end of a line", "Content-Transfer-Encoding: quoted-printable\r\n", "{{heed.notice}}\r\nHello {{heed.notice}}\r\nx\r\n", "_N_\r\nHello\r\nx\r\n"},
+		{"taken out at the end of a flowed line", "Content-Type: text/plain; format=flowed\r\n", "{{heed.notice}}\r\nHello {{heed.notice}}\r\nx\r\n", "_N_\r\nHello\r\nx\r\n"},
+		{"a line grows too long by several links", "", strings.Repeat("x", 600) + strings.Repeat("{{heed.unsubscribe_url}}", 16) + "\r\n", strings.Repeat("x", 600) + strings.Repeat("_L_", 16) + "\r\n\r\n_N_\r\n"},
 		{"a site is no opt-out link", "List-Unsubscribe: <https://t.example/>\r\n", "Home: https://t.example/\r\n", "Home: https://t.example/\r\n\r\n_N_\r\n"},
 		{"no placeholder, but the word", "", "We take heed. Notice {this}.\r\n", "We take heed. Notice {this}.\r\n\r\n_N_\r\n"},
-		{"a line grows too long", "", strings.Repeat("x", 980) + "{{heed.unsubscribe_url}}\r\n", strings.Repeat("x", 980) + "_L_\r\n\r\n_N_\r\n"},
+		{"a line grows too long", "", strings.Repeat("x", 973) + "{{heed.unsubscribe_url}}\r\n", strings.Repeat("x", 973) + "_L_\r\n\r\n_N_\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			body := tt.body
@@ -74,6 +79,9 @@ func TestPlaceholders(t *testing.T) {
 				want := strings.NewReplacer("_L_", link, "_N_", notice, "_S_", linkSwitches).Replace(tt.want)
 				want = strings.ReplaceAll(want, "%2FT", "%2F"+link[len(link)-i-1:])
 				want = strings.ReplaceAll(want, "%252FT", "%252F"+link[len(link)-i-1:])
+				if n := longest(out); n > maxLine+2 || bytes.Contains(bytes.ToLower(out), []byte("quoted-printable")) && longest(out[bytes.Index(out, []byte("\r\n\r\n")):]) > 78 {
+					t.Errorf("a line of %d octets", n)
+				}
 				if got := leafOf(t, out); strings.TrimRight(got, "\r\n") != strings.TrimRight(want, "\r\n") {
 					t.Errorf("got  %q\nwant %q", got, want)
 				}

@@ -135,7 +135,7 @@ func (b *body) reencode(m *Mail, c *change, label string) {
 		if g := r.gaps[i]; len(ins) > 0 && len(g) > 0 && g[len(g)-1] != '\n' {
 			ins = append([]byte("=\r\n"), ins...)
 		}
-		if g := r.gaps[i+1]; len(ins) > 0 && len(g) > 0 && g[0] != '\r' && ins[len(ins)-1] != '\n' {
+		if g := r.gaps[i+1]; len(ins) > 0 && ins[len(ins)-1] != '\n' && (len(g) > 0 && g[0] != '\r' || len(g) == 0 && i+1 < len(c.fills)) {
 			ins = append(ins, "=\r\n"...)
 		}
 		c.edits = append(c.edits, edit{off: end, ins: ins}, edit{off: end, ins: r.encoded[i+1]})

@@ -158,8 +158,3 @@ func (b *body) flows() bool {
 	return strings.EqualFold(b.part.param("format"), "flowed") && bytes.HasSuffix(last, []byte(" ")) && !bytes.HasSuffix(last, []byte("-- ")) &&
 		b.cs.width() == 1
 }
-
-// lineOf is the length of the line of b around [from, to), without that.
-func lineOf(b []byte, from, to int) int {
-	return from - (bytes.LastIndexByte(b[:from], '\n') + 1) + lineEnd(b, to, len(b)) - to
-}
