@@ -12,7 +12,7 @@ import (
 func newGatewayOf(t *testing.T, first, second string, settings ...setting) *gateway {
 	t.Helper()
 	g := newGateway(t, append(settings, setting{"UPSTREAM", first})...)
-	g.edit("timeout: 10s}", "timeout: 30s}\n"+`  - {name: two, url: "smtp://`+second+`", timeout: 10s}`)
+	g.edit("timeout: 10s, rewrites: []}", "timeout: 30s}\n"+`  - {name: two, url: "smtp://`+second+`", timeout: 10s}`)
 	g.edit("password: secret", "password: secret, upstream: [esp, two]")
 	return g
 }

@@ -317,7 +317,7 @@ func TestAWriteIsSentOnce(t *testing.T) {
 		{"Fingerprint", func(ctx context.Context) error { _, err := s.Fingerprint(ctx, "fp"); return err }, 1},
 		{"SpoolDone", func(ctx context.Context) error { return s.SpoolDone(ctx, "c") }, 16},
 		{"SpoolUpdate", func(ctx context.Context) error { _, err := s.SpoolUpdate(ctx, "n", "c", at, nil); return err }, 16},
-		{"Erase", func(ctx context.Context) error { _, err := s.Erase(ctx, "p"); return err }, 1},
+		{"Erase", func(ctx context.Context) error { _, err := s.Erase(ctx, "p"); return err }, 2}, // of the person, and of the journal
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := s.Ping(t.Context()); err != nil { // connections are up
