@@ -46,9 +46,11 @@ func (m *Mail) account(t *Treatment, changes []*change) policy.Changes {
 const maxEdits = 50
 
 // removable are the fields that a copy lacks. A name may hold an address, so that no other is told.
-var removable = []string{"Bcc", "DKIM-Signature", "List-Unsubscribe", "List-Unsubscribe-Post", "List-Id",
+var removable = []string{
+	"Bcc", "DKIM-Signature", "List-Unsubscribe", "List-Unsubscribe-Post", "List-Id",
 	"Heed-Category", "Heed-Topic", "Heed-Product", "Heed-Country", "Heed-Language",
-	"Resent-To", "Resent-Cc", "Resent-Bcc", "Resent-From", "Resent-Sender", "Resent-Date", "Resent-Message-ID", "Resent-Reply-To"}
+	"Resent-To", "Resent-Cc", "Resent-Bcc", "Resent-From", "Resent-Sender", "Resent-Date", "Resent-Message-ID", "Resent-Reply-To",
+}
 
 func tellable(name string) string {
 	for _, r := range removable {
