@@ -84,11 +84,11 @@ func entryText(e policy.Entry) string {
 	add("stage", e.Stage)
 	add("action", e.Action)
 	add("code", e.Code)
-	if e.Verdict != nil && e.Verdict.Action == policy.Block {
-		add("text", fmt.Sprintf("%q", e.Verdict.Text))
-	}
 	if e.Verdict != nil && e.Verdict.Action == policy.Block && !e.Verdict.Enforced {
 		add("enforced", "false")
+	}
+	if e.Verdict != nil && e.Verdict.Action == policy.Block {
+		add("text", fmt.Sprintf("%q", e.Verdict.Text))
 	}
 	if e.Verdict != nil && !e.Verdict.Stops() {
 		add("notices", strings.Join(e.Verdict.Notices, ","))
